@@ -1,0 +1,186 @@
+"""The rows that every stage reads and writes.
+
+Frozen dataclasses; one JSON object a row; each row carries `schema`, the version of its shape. A record's `id` is the
+hash of what produced it, so resume, caching and provenance are questions about ids.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, get_args
+
+from cai.errors import InputError
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+def content_hash(*parts: Any, length: int = 24) -> str:
+    """Hex digest (`length` characters, 4 bits each) of JSON-serialisable `parts`; stable across machines and versions."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+    def row(self) -> dict[str, str]:
+        return {"role": self.role, "content": self.content}
+
+
+Messages = tuple[Message, ...]
+
+
+def messages_from(value: Any, *, where: str = "messages") -> Messages:
+    """Messages from JSON `[{"role", "content"}, ...]`.
+
+    Raises:
+        InputError: not a non-empty list of such objects, or a role that is not system, user or assistant.
+    """
+    if not isinstance(value, list | tuple) or not value:
+        raise InputError("must be a non-empty list of messages", where=where)
+    turns = []
+    for index, item in enumerate(value):
+        if not isinstance(item, Mapping) or item.get("role") not in ROLES or not isinstance(item.get("content"), str):
+            raise InputError(f"message {index} must have a role ({', '.join(ROLES)}) and a text content", where=where)
+        turns.append(Message(item["role"], item["content"]))
+    return tuple(turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Base of the rows: `row()` to a JSON object, `from_row()` back."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    def row(self) -> dict[str, Any]:
+        """JSON object; fields in their declared order, `schema` first."""
+        return {"schema": self.SCHEMA, **{f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], *, where: str = "") -> Self:
+        """The record that `row()` wrote.
+
+        Raises:
+            InputError: another schema version, a missing or an unknown field, or a malformed value.
+        """
+        where = where or cls.__name__
+        if row.get("schema") != cls.SCHEMA:
+            raise InputError(f"schema {row.get('schema')!r} instead of {cls.SCHEMA}", where=where)
+        values = {key: value for key, value in row.items() if key != "schema"}
+        for f in dataclasses.fields(cls):
+            if f.name in values:
+                if f.name == "messages":
+                    values["messages"] = messages_from(values["messages"], where=where)
+                elif isinstance(values[f.name], list):
+                    values[f.name] = tuple(values[f.name])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(str(error).replace("__init__()", "row"), where=where) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Message):
+        return value.row()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt(Record):
+    """What the policy is asked: one or several turns, the last by the user.
+
+    Attributes:
+        id: hash of the messages; equal prompts have equal ids.
+        tags: free labels (`red-team`, `helpful`, ...); a recipe can treat tags differently.
+        source: where it came from, `file:line` or a data set's name.
+        overrides: ids or tags of default-level principles that this prompt's user may set aside.
+    """
+
+    id: str
+    messages: Messages
+    tags: tuple[str, ...] = ()
+    source: str = ""
+    overrides: tuple[str, ...] = ()
+
+    @classmethod
+    def make(
+        cls,
+        messages: Messages | str,
+        *,
+        tags: tuple[str, ...] = (),
+        source: str = "",
+        overrides: tuple[str, ...] = (),
+    ) -> Prompt:
+        """A prompt with its id computed; a plain string is one user turn.
+
+        Raises:
+            InputError: no turns, or the last turn is not the user's.
+        """
+        turns = (Message("user", messages),) if isinstance(messages, str) else messages
+        if not turns or turns[-1].role != "user":
+            raise InputError("a prompt must end with a user turn", where=source or "prompt")
+        key = content_hash([[turn.role, turn.content] for turn in turns])
+        return cls(id=key, messages=turns, tags=tags, source=source, overrides=overrides)
+
+
+@dataclass(frozen=True, slots=True)
+class Response(Record):
+    """An answer to a prompt: a draft (`round` 0) or a revision (`round` 1, 2, ...) with its parent and critique.
+
+    Attributes:
+        id: hash of the request that produced `text` and of the parent.
+        text: the answer as it would be shown to the user.
+        model: fingerprint of the model that wrote it.
+        sampling: temperature, top_p, max_tokens, seed, ... as sent to the backend.
+        parent_id: the response that was revised; None for a draft.
+        principle_ids: the principles asked in this round, in the order asked.
+        critique: the critique that led to this revision; None for drafts and for the no-critique ablation.
+        finish_reason: `stop`, or `length` when the token limit cut it off.
+        flags: what is wrong with it, as found by `cai.faults`; a flagged revision is never passed on.
+        attempts: flagged texts that a retry replaced, as `{"text", "critique", "flags", "finish_reason"}`; kept, unused.
+        tokens: generated tokens, critique included.
+    """
+
+    id: str
+    prompt_id: str
+    round: int
+    text: str
+    model: str
+    sampling: Mapping[str, Any]
+    finish_reason: str
+    parent_id: str | None = None
+    principle_ids: tuple[str, ...] = ()
+    critique: str | None = None
+    critique_model: str | None = None
+    flags: tuple[str, ...] = ()
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined(Record):
+    """A prompt that yielded no usable row, with the reason; nothing is dropped in silence.
+
+    Attributes:
+        stage: the stage that gave up on it.
+        reason: a short fixed word (`too_long`, `backend`, `no_clean_revision`, ...), for counting.
+        detail: the sentence a person reads.
+        row: the input, so that it can be mended and run again.
+    """
+
+    id: str
+    stage: str
+    reason: str
+    detail: str
+    row: Mapping[str, Any] = field(default_factory=dict)
