@@ -20,7 +20,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 
 def content_hash(*parts: Any, length: int = 24) -> str:
-    """Hex digest (`length` characters, 4 bits each) of JSON-serialisable `parts`; stable across machines and versions."""
+    """Hex digest (`length` characters, 4 bits each) of JSON-serialisable `parts`; stable across machines."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
@@ -148,7 +148,7 @@ class Response(Record):
         critique: the critique that led to this revision; None for drafts and for the no-critique ablation.
         finish_reason: `stop`, or `length` when the token limit cut it off.
         flags: what is wrong with it, as found by `cai.faults`; a flagged revision is never passed on.
-        attempts: flagged texts that a retry replaced, as `{"text", "critique", "flags", "finish_reason"}`; kept, unused.
+        attempts: flagged texts that a retry replaced, as `{"text", "critique", "flags", "finish_reason"}`.
         tokens: generated tokens, critique included.
     """
 
@@ -176,11 +176,11 @@ class Quarantined(Record):
         stage: the stage that gave up on it.
         reason: a short fixed word (`too_long`, `backend`, `no_clean_revision`, ...), for counting.
         detail: the sentence a person reads.
-        row: the input, so that it can be mended and run again.
+        input: the input row, so that it can be mended and run again.
     """
 
     id: str
     stage: str
     reason: str
     detail: str
-    row: Mapping[str, Any] = field(default_factory=dict)
+    input: Mapping[str, Any] = field(default_factory=dict)

@@ -7,8 +7,8 @@ the word, not a boolean. Tags (`!!python/...` and any other) are refused, and so
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,9 +74,10 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: typing.ClassVar[dict[str, list[Any]]] = {}
+    """SafeLoader whose plain values follow YAML 1.2's core schema."""
 
 
+_Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
@@ -218,10 +219,6 @@ def _known_keys(model: type[BaseModel], loc: Loc) -> list[str]:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if (
-        isinstance(annotation, type)
-        and not isinstance(annotation, types.GenericAlias)
-        and issubclass(annotation, BaseModel)
-    ):
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation]
     return [found for part in typing.get_args(annotation) for found in _models_in(part)]

@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 
 def reports_errors(command: F) -> F:
-    """Decorator of every command: a `CaiError` prints as one line (one a problem for an invalid file) and its exit code."""
+    """Decorator of every command: a `CaiError` prints a line a problem and exits with its code."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -137,7 +137,8 @@ class Templates(StrictModel):
     """How requests are worded around the principles. Named slots in braces; a slot that is not known is an error.
 
     Slots: `{request}` the principle's (or principles') own request, `{precedence}` one sentence that says which
-    principle wins (empty where only one is asked), `{rules}` what the principles of the strongest level ask, one a line.
+    principle wins (empty where only one is asked), `{rules}` what the principles of the strongest
+    level ask, one a line.
     """
 
     critique: str = "{request}{precedence}"
