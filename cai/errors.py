@@ -17,6 +17,8 @@ class CaiError(Exception):
     """
 
     exit_code = 2
+    ends_run = False
+    """Whether it ends a whole run, rather than the one row in which it arose."""
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
         super().__init__(what, where, mend)
@@ -36,13 +38,19 @@ class InputError(CaiError):
 class StoreError(CaiError):
     """A file of a run could not be read or written (full disk, torn line in the middle, wrong schema)."""
 
+    ends_run = True
+
 
 class RunError(CaiError):
     """A run folder cannot be used as asked: another process holds it, or its inputs have changed."""
 
+    ends_run = True
+
 
 class MissingDependency(CaiError):
     """An optional package is not installed; `mend` names the extra that brings it."""
+
+    ends_run = True
 
 
 class BackendError(CaiError):
@@ -73,3 +81,5 @@ class ContextOverflow(BackendError):
 
 class BackendDown(BackendError):
     """The backend answers nothing at all any more; the run stops, resumable, instead of quarantining every row."""
+
+    ends_run = True

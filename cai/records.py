@@ -147,8 +147,9 @@ class Response(Record):
         principle_ids: the principles asked in this round, in the order asked.
         critique: the critique that led to this revision; None for drafts and for the no-critique ablation.
         finish_reason: `stop`, or `length` when the token limit cut it off.
+        critique_flags: what is wrong with the critique; a clumsy critique may still lead to a good revision.
         flags: what is wrong with it, as found by `cai.faults`; a flagged revision is never passed on.
-        attempts: flagged texts that a retry replaced, as `{"text", "critique", "flags", "finish_reason"}`.
+        attempts: flagged texts that a retry replaced, as `{"step", "text", "flags", "finish_reason"}`.
         tokens: generated tokens, critique included.
     """
 
@@ -163,6 +164,7 @@ class Response(Record):
     principle_ids: tuple[str, ...] = ()
     critique: str | None = None
     critique_model: str | None = None
+    critique_flags: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     attempts: tuple[Mapping[str, Any], ...] = ()
     tokens: int = 0

@@ -76,9 +76,15 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """SafeLoader whose plain values follow YAML 1.2's core schema."""
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        # PyYAML's own reads 010 as eight and refuses 08; in YAML 1.2 only 0o starts an octal number.
+        text = str(self.construct_scalar(node)).lower()
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
+CORE_VALUES = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     (
@@ -87,8 +93,13 @@ for _tag, _pattern, _first in (
         "-+.0123456789",
     ),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
-):
+)
+"""Kind, pattern and possible first characters of the plain scalars that are not text."""
+for _tag, _pattern, _first in CORE_VALUES:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""])
+
+_MOST_ALIASED = 10_000
+"""Values that aliases may repeat in one file: a few nested aliases can otherwise stand for billions."""
 
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "str", "seq", "map")}
 
@@ -122,16 +133,32 @@ def parse(text: str, file: str = "<text>") -> Document:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         message = error.problem or str(error)
         raise InvalidFile([Problem(file, line, column, f"not valid YAML: {message}")]) from error
+    except yaml.reader.ReaderError as error:
+        before = text[: int(error.position)]
+        place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise InvalidFile([Problem(file, *place, f"the character U+{error.character:04X} is not allowed")]) from error
+    except RecursionError as error:
+        raise InvalidFile([Problem(file, 1, 1, "nested too deeply")]) from error
     except yaml.YAMLError as error:
         raise InvalidFile([Problem(file, 1, 1, f"not valid YAML: {error}")]) from error
     marks: dict[Loc, tuple[int, int]] = {}
     key_marks: dict[Loc, tuple[int, int]] = {}
     problems: list[Problem] = []
     constructor = _Loader("")
+    seen: set[int] = set()
+    aliased = 0
 
     def build(node: Any, loc: Loc, inside: tuple[int, ...]) -> Any:
+        nonlocal aliased
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         marks[loc] = (line, column)
+        if id(node) in seen:
+            aliased += 1
+            if aliased == _MOST_ALIASED:
+                problems.append(Problem(file, line, column, f"aliases repeat more than {_MOST_ALIASED} values"))
+            if aliased >= _MOST_ALIASED:
+                return None
+        seen.add(id(node))
         if id(node) in inside:
             problems.append(Problem(file, line, column, "an alias refers to the value that contains it"))
             return None
@@ -185,7 +212,11 @@ def validate(document: Document, model: type[ModelT]) -> ModelT:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        problems = [_problem(document, model, fault) for fault in error.errors(include_url=False)]
+        faults = error.errors(include_url=False)
+        # pydantic leaves faulty items out before it counts them, and so calls a list too short that is not.
+        inside = {fault["loc"][:length] for fault in faults for length in range(len(fault["loc"]))}
+        faults = [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in inside]
+        problems = [_problem(document, model, fault) for fault in faults]
         raise InvalidFile(sorted(set(problems))) from error
 
 
@@ -201,7 +232,15 @@ def _problem(document: Document, model: type[BaseModel], fault: Any) -> Problem:
     if fault["type"] == "missing":
         return document.problem(loc[:-1], f"the key {str(loc[-1])!r} is missing")
     if fault["type"] == "string_type":
-        return document.problem(loc, f"{name}: must be text; put quotes around it")
+        given = fault["input"]
+        kind = {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(given))
+        hint = f"not {kind}" if kind else f"put quotes around {given}"
+        return document.problem(loc, f"{name}: must be text; {hint}")
+    if fault["type"] == "string_pattern_mismatch":
+        allowed = "letters, digits, '.', '_' and '-', the first a letter or a digit"
+        return document.problem(loc, f"{name}: {fault['input']!r} must be a name: {allowed}")
+    if fault["type"] == "too_short":
+        return document.problem(loc, f"{name}: give at least {fault['ctx']['min_length']}")
     message = str(fault["msg"]).removeprefix("Value error, ")
     return document.problem(loc, f"{name}: {message}" if name else message)
 

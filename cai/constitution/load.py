@@ -1,18 +1,22 @@
 """From files to a `Constitution`: the principles it names, bound to their weights and levels.
 
-Names are looked up where a user would look: a path first, then `constitution/<name>.yaml` below the current folder,
-then the files shipped with the package. Principles are looked up beside the constitution (`../principles`, or its
-`principles_dir`), then among the shipped ones.
+Names are looked up as `cai.constitution.find` says. Principles are looked up beside the constitution (`../principles`, or its
+`principles_dir`), then among the shipped ones: an id in the nearest folder that has the file, a tag in the nearest
+folder where any principle carries it, so that a newer `cai` never adds principles to a tag of your own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from cai import yamlfile
-from cai.constitution.model import ConstitutionFile, FewShot, Level, Principle, Templates
+from cai.constitution.find import SNAPSHOT, find_constitution, shipped_dir
+from cai.constitution.model import ConstitutionFile, FewShot, Level, Principle, Selector, Templates
 from cai.errors import InputError
 from cai.records import content_hash
 from cai.yamlfile import Document, InvalidFile, Problem
@@ -54,10 +58,12 @@ class Constitution:
                 b.id,
                 b.weight,
                 b.level.name,
+                b.principle.asks,
                 b.principle.critique,
                 b.principle.revision,
                 b.principle.judge,
                 b.principle.axis,
+                b.principle.tags,  # a prompt's overrides may name a tag, which changes its draws
             ]
             for b in self.principles
         ]
@@ -65,7 +71,25 @@ class Constitution:
             [level.model_dump(mode="json") for level in self.levels],
             [f.model_dump(mode="json") for f in self.few_shot],
         )
-        return content_hash(said, *parts, self.templates.model_dump(mode="json"), self.system_prompt)
+        return content_hash(said, *parts, self.templates.model_dump(mode="json"), self.system_prompt, self.rules)
+
+    @cached_property
+    def rules(self) -> tuple[str, ...]:
+        """What the slot {rules} says: what each principle of the strongest level asks; nothing if no template has it."""
+        if "{rules}" not in self.templates.critique + self.templates.revision:
+            return ()
+        strongest = min(b.rank for b in self.principles)
+        return tuple(b.principle.asks or b.principle.title for b in self.principles if b.rank == strongest)
+
+    @cached_property
+    def revising(self) -> tuple[Bound, ...]:
+        """The principles that a critique can draw: they have a critique request and a weight above 0."""
+        return tuple(b for b in self.principles if b.principle.revises and b.weight > 0)
+
+    @cached_property
+    def lots(self) -> tuple[tuple[bytes, float, Bound], ...]:
+        """`revising` as (id in bytes, weight, principle): what a draw reads, looked up once and not per row."""
+        return tuple((b.id.encode(), b.weight, b) for b in self.revising)
 
     def get(self, principle_id: str) -> Bound:
         """The principle with this id.
@@ -80,40 +104,6 @@ class Constitution:
         raise InputError(f"no principle {principle_id!r}{yamlfile.nearest(principle_id, known)}", where=self.name)
 
 
-def shipped_dir(kind: str) -> Path:
-    """Folder of the files shipped with `cai`; `kind` is `principles`, `constitution` or `examples`.
-
-    In an installed wheel they are inside the package, in a checkout at the top of the repository.
-    """
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "shipped" / kind
-    return inside if inside.is_dir() else package.parent / kind
-
-
-def find_constitution(name: str | Path) -> Path:
-    """The file that `name` (a path, or the name of a constitution) means.
-
-    Raises:
-        InputError: there is none; lists the names that exist.
-    """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if path.is_file():
-            return path
-        raise InputError("no such file", where=str(path))
-    for folder in (Path("constitution"), shipped_dir("constitution")):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    known = sorted(
-        {p.stem for folder in (Path("constitution"), shipped_dir("constitution")) for p in folder.glob("*.yaml")}
-    )
-    raise InputError(
-        f"no constitution {str(name)!r}{yamlfile.nearest(str(name), known)}",
-        where="constitution",
-        mend=f"give a path to a .yaml file or one of: {', '.join(known)}",
-    )
-
-
 def read_principle(path: Path) -> Principle:
     """One principle file.
 
@@ -121,17 +111,22 @@ def read_principle(path: Path) -> Principle:
         InvalidFile: with every problem and its position; an id that is not the file's name is one.
     """
     document = yamlfile.load(path)
-    principle = yamlfile.validate(document, Principle)
-    if principle.id != path.stem:
-        raise InvalidFile(
-            [document.problem(("id",), f"the id {principle.id!r} must be the file's name, {path.stem!r}")]
-        )
+    problems: list[Problem] = []
+    given = document.data.get("id") if isinstance(document.data, dict) else None
+    if isinstance(given, str) and given != path.stem:
+        problems.append(document.problem(("id",), f"the id {given!r} must be the file's name, {path.stem!r}"))
+    try:
+        principle = yamlfile.validate(document, Principle)
+    except InvalidFile as error:
+        raise InvalidFile(sorted({*problems, *error.problems})) from error
+    if problems:
+        raise InvalidFile(problems)
     return principle
 
 
-def principle_dirs(path: Path, file: ConstitutionFile) -> tuple[Path, ...]:
+def principle_dirs(path: Path, principles_dir: str = "") -> tuple[Path, ...]:
     """Where the principles of the constitution at `path` are looked up, nearest first."""
-    own = path.parent / file.principles_dir if file.principles_dir else path.resolve().parent.parent / "principles"
+    own = path.parent / principles_dir if principles_dir else path.resolve().parent.parent / "principles"
     return tuple(folder for folder in (own, shipped_dir("principles")) if folder.is_dir())
 
 
@@ -144,15 +139,18 @@ def principle_files(folders: tuple[Path, ...]) -> dict[str, Path]:
     return found
 
 
-def bind(document: Document, file: ConstitutionFile, path: Path) -> Constitution:
-    """Look up the principles that `file` names.
+def select(
+    document: Document, selectors: Mapping[int, Selector], levels: Sequence[Level], folders: tuple[Path, ...]
+) -> tuple[dict[str, Bound], list[Problem]]:
+    """Look up what `selectors` (by their index in the file) name in `folders`.
 
-    Raises:
-        InvalidFile: dangling ids or tags, duplicates, unknown levels, weights that sum to 0; each with its position.
+    Returns:
+        The principles found, by id, in file order; and a problem for each dangling id or tag, duplicate, unknown level
+        and broken principle file.
     """
     problems: list[Problem] = []
-    files = principle_files(principle_dirs(path, file))
-    ranks = {level.name: rank for rank, level in enumerate(file.levels)}
+    files = principle_files(folders)
+    ranks = {level.name: rank for rank, level in enumerate(levels)}
     loaded: dict[str, Principle | None] = {}
 
     def principle(name: str) -> Principle | None:
@@ -164,61 +162,95 @@ def bind(document: Document, file: ConstitutionFile, path: Path) -> Constitution
                 loaded[name] = None
         return loaded[name]
 
+    def tagged(tag: str) -> list[Principle]:
+        for folder in folders:
+            here = [principle(name) for name, file in files.items() if file.parent == folder]
+            found = [p for p in here if p is not None and tag in p.tags]
+            if found:
+                return found
+        return []
+
+    def wrong(index: int, key: str, message: str) -> None:
+        problems.append(document.problem(("principles", index, key), message))
+
     bound: dict[str, Bound] = {}
-    by_id = {selector.id for selector in file.principles if selector.id}
-    for index, selector in enumerate(file.principles):
+    by_id = {selector.id for selector in selectors.values() if selector.id}
+    for index, selector in selectors.items():
+        rank = ranks.get(selector.level, len(ranks))
         if selector.level not in ranks:
             hint = yamlfile.nearest(selector.level, list(ranks))
-            text = f"unknown level {selector.level!r}{hint}; levels: {', '.join(ranks)}"
-            problems.append(document.problem(("principles", index, "level"), text))
-            continue
-        if selector.id:
-            if selector.id not in files:
-                hint = yamlfile.nearest(selector.id, list(files))
-                problems.append(document.problem(("principles", index, "id"), f"no principle {selector.id!r}{hint}"))
-                continue
-            if selector.id in bound:
-                problems.append(
-                    document.problem(("principles", index, "id"), f"the principle {selector.id!r} is given twice")
-                )
-                continue
+            wrong(index, "level", f"unknown level {selector.level!r}{hint}; levels: {', '.join(ranks)}")
+        level = levels[rank] if rank < len(levels) else Level(name=selector.level)
+        chosen: list[Principle | None] = []
+        if selector.id and selector.id not in files:
+            wrong(index, "id", f"no principle {selector.id!r}{yamlfile.nearest(selector.id, list(files))}")
+        elif selector.id and selector.id in bound:
+            wrong(index, "id", f"the principle {selector.id!r} is given twice")
+        elif selector.id:
             chosen = [principle(selector.id)]
-        else:
+        elif selector.tag:
+            found = tagged(selector.tag)
+            if not found:
+                tags = sorted({tag for p in loaded.values() if p for tag in p.tags})
+                wrong(index, "tag", f"no principle has the tag {selector.tag!r}{yamlfile.nearest(selector.tag, tags)}")
             # A principle named by id keeps that entry's weight and level, so a tag adds only the others.
-            every = [principle(name) for name in files]
-            chosen = [p for p in every if p and selector.tag in p.tags and p.id not in by_id and p.id not in bound]
-            if not any(p and selector.tag in p.tags for p in every):
-                tags = sorted({tag for p in every if p for tag in p.tags})
-                hint = yamlfile.nearest(str(selector.tag), tags)
-                problems.append(
-                    document.problem(("principles", index, "tag"), f"no principle has the tag {selector.tag!r}{hint}")
-                )
+            chosen = [p for p in found if p.id not in by_id and p.id not in bound]
         for p in chosen:
             if p is not None:
-                rank = ranks[selector.level]
-                bound[p.id] = Bound(p, selector.weight, file.levels[rank], rank)
-    if len(ranks) != len(file.levels):
-        problems.append(document.problem(("levels",), "two levels have the same name"))
-    if bound and not sum(b.weight for b in bound.values()) > 0:
+                bound[p.id] = Bound(p, selector.weight, level, rank)
+    return bound, problems
+
+
+def check(
+    document: Document,
+    path: Path,
+    *,
+    name: str | None,
+    selectors: Mapping[int, Selector],
+    levels: Sequence[Level],
+    principles_dir: str,
+) -> tuple[tuple[Bound, ...], list[Problem]]:
+    """The principles that a constitution's parts name, and all that is wrong with the parts beyond their own shape.
+
+    Takes parts, not a `ConstitutionFile`, so that lint can check the sound ones of a faulty file.
+    """
+    bound, problems = select(document, selectors, levels, principle_dirs(path, principles_dir))
+    names = [level.name for level in levels]
+    problems += [
+        document.problem(("levels", index, "name"), f"the level {level!r} is given twice")
+        for index, level in enumerate(names)
+        if level in names[:index]
+    ]
+    if len(selectors) == len(document.data["principles"]) and bound and not any(b.weight > 0 for b in bound.values()):
         problems.append(document.problem(("principles",), "every weight is 0, so no principle can be drawn"))
-    if file.name != path.stem:
-        problems.append(document.problem(("name",), f"the name {file.name!r} must be the file's name, {path.stem!r}"))
+    if name is not None and name != path.stem:
+        problems.append(document.problem(("name",), f"the name {name!r} must be the file's name, {path.stem!r}"))
+    if principles_dir and not (path.parent / principles_dir).is_dir():
+        problems.append(document.problem(("principles_dir",), f"no such folder: {principles_dir}"))
+    return tuple(bound.values()), problems
+
+
+def bind(document: Document, file: ConstitutionFile, path: Path) -> Constitution:
+    """Look up the principles that `file` names.
+
+    Raises:
+        InvalidFile: dangling ids or tags, duplicates, unknown levels, weights that sum to 0; each with its position.
+    """
+    bound, problems = check(
+        document,
+        path,
+        name=file.name,
+        selectors=dict(enumerate(file.principles)),
+        levels=file.levels,
+        principles_dir=file.principles_dir,
+    )
     if problems:
         raise InvalidFile(sorted(set(problems)))
-    return Constitution(
-        name=file.name,
-        principles=tuple(bound.values()),
-        levels=file.levels,
-        few_shot=file.few_shot,
-        templates=file.templates,
-        system_prompt=file.system_prompt,
-        file=file,
-        path=path,
-    )
+    return assemble(file, bound, path)
 
 
 def load_constitution(name: str | Path) -> Constitution:
-    """The constitution that `name` (a path, or a name) means, with its principles.
+    """The constitution that `name` means, with its principles: a path, a name, or a run's folder for the one it used.
 
     Raises:
         InputError: no such constitution.
@@ -226,4 +258,39 @@ def load_constitution(name: str | Path) -> Constitution:
     """
     path = find_constitution(name)
     document = yamlfile.load(path)
+    if path.name == SNAPSHOT:
+        return _from_run(document, path)
     return bind(document, yamlfile.validate(document, ConstitutionFile), path)
+
+
+def _from_run(document: Document, path: Path) -> Constitution:
+    """From a run's `constitution.json`: `{"file", "principles": {id: principle}}`, as they were when the run began."""
+    data = document.data if isinstance(document.data, dict) else {}
+    given = data.get("principles")
+    try:
+        file = ConstitutionFile.model_validate(data.get("file"))
+        principles = [Principle.model_validate(each) for each in given.values()] if isinstance(given, dict) else []
+    except ValidationError as error:
+        raise InputError("not the constitution of a run", where=str(path)) from error
+    by_id = {selector.id for selector in file.principles}
+    ranks = {level.name: rank for rank, level in enumerate(file.levels)}
+    bound: dict[str, Bound] = {}
+    for s in file.principles:
+        for p in principles:
+            if p.id not in bound and (p.id == s.id or (s.tag in p.tags and p.id not in by_id)):
+                bound[p.id] = Bound(p, s.weight, file.levels[ranks[s.level]], ranks[s.level])
+    return assemble(file, tuple(bound.values()), path)
+
+
+def assemble(file: ConstitutionFile, principles: tuple[Bound, ...], path: Path) -> Constitution:
+    """The constitution of a file whose selectors have been looked up."""
+    return Constitution(
+        name=file.name,
+        principles=principles,
+        levels=file.levels,
+        few_shot=file.few_shot,
+        templates=file.templates,
+        system_prompt=file.system_prompt,
+        file=file,
+        path=path,
+    )

@@ -6,9 +6,9 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from cai.yamlfile import StrictModel
+from cai.yamlfile import StrictModel, nearest
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -19,8 +19,23 @@ def _not_blank(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_not_blank)]
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+def _possible_weight(value: float) -> float:
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"the weight must be a finite number of at least 0, not {value}")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_not_blank), Field(json_schema_extra={"minLength": 1})]
 Ident = Annotated[str, Field(pattern=ID_PATTERN)]
+Weight = Annotated[
+    float, BeforeValidator(_not_bool), AfterValidator(_possible_weight), Field(json_schema_extra={"minimum": 0})
+]
 
 
 class Example(StrictModel):
@@ -34,6 +49,13 @@ class Example(StrictModel):
 
 class Principle(StrictModel):
     """One principle, the content of `principles/<id>.yaml`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {"critique": ["revision"], "revision": ["critique"]},
+            "anyOf": [{"required": ["critique", "revision"]}, {"required": ["judge"]}],
+        }
+    )
 
     id: Ident = Field(description="Name of the principle; equal to the file name without .yaml.")
     title: Text = Field(description="A few words for tables.")
@@ -67,7 +89,7 @@ class Principle(StrictModel):
 class Level(StrictModel):
     """A rank of principles. Levels are listed strongest first; the stronger wins when two principles conflict."""
 
-    name: Ident
+    name: Ident = Field(description="What the principles' `level` refers to.")
     meaning: str = Field("", description="For people, and for the {precedence} slot of the templates.")
     overridable: bool = Field(False, description="A prompt may set its principles aside (its `overrides`).")
 
@@ -82,17 +104,17 @@ DEFAULT_LEVELS = (
 class Selector(StrictModel):
     """Which principles take part: one by `id`, or all that carry `tag`; and with which weight and level."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["id"]}, {"required": ["tag"]}]})
+
     id: Ident | None = Field(None, description="One principle.")
     tag: Ident | None = Field(None, description="Every principle that carries this tag.")
-    weight: float = Field(1.0, description="How often it is drawn, relative to the others. 0 turns it off.")
+    weight: Weight = Field(1.0, description="How often it is drawn, relative to the others. 0 turns it off.")
     level: Ident = Field("goal", description="One of the constitution's levels.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Selector:
         if (self.id is None) == (self.tag is None):
             raise ValueError("give either 'id' or 'tag'")
-        if not math.isfinite(self.weight) or self.weight < 0:
-            raise ValueError(f"the weight must be a finite number of at least 0, not {self.weight}")
         return self
 
 
@@ -109,14 +131,14 @@ class FewShot(StrictModel):
     Either the six fields, or `messages` (any conversation), or `text` (any transcript, for base models).
     """
 
-    prompt: str = ""
-    response: str = ""
-    critique_request: str = ""
-    critique: str = ""
-    revision_request: str = ""
-    revision: str = ""
-    messages: tuple[Turn, ...] = ()
-    text: str = ""
+    prompt: str = Field("", description="What the user asked.")
+    response: str = Field("", description="The answer to be critiqued.")
+    critique_request: str = Field("", description="What asks for the critique.")
+    critique: str = Field("", description="A good critique of the answer.")
+    revision_request: str = Field("", description="What asks for the revision.")
+    revision: str = Field("", description="The answer after a good revision.")
+    messages: tuple[Turn, ...] = Field((), description="Instead of the six: any conversation.")
+    text: str = Field("", description="Instead of the six: any transcript, for base models.")
 
     @model_validator(mode="after")
     def _one_form(self) -> FewShot:
@@ -130,7 +152,8 @@ class FewShot(StrictModel):
         return self
 
 
-SLOT = re.compile(r"\{([a-z_]+)\}")
+SLOT = re.compile(r"\{(\w+)\}")
+SLOTS = ("request", "precedence", "rules")
 
 
 class Templates(StrictModel):
@@ -141,37 +164,38 @@ class Templates(StrictModel):
     level ask, one a line.
     """
 
-    critique: str = "{request}{precedence}"
-    revision: str = "{request}{precedence}"
+    critique: str = Field("{request}{precedence}", description="How a critique is asked for.")
+    revision: str = Field("{request}{precedence}", description="How a revision is asked for.")
 
-    @model_validator(mode="after")
-    def _slots(self) -> Templates:
-        for name in ("critique", "revision"):
-            text = getattr(self, name)
-            unknown = sorted(set(SLOT.findall(text)) - {"request", "precedence", "rules"})
-            if unknown:
-                raise ValueError(
-                    f"{name}: unknown slot {{{unknown[0]}}}; the slots are {{request}}, {{precedence}}, {{rules}}"
-                )
-            if "{request}" not in text:
-                raise ValueError(f"{name}: the slot {{request}} is missing, so the principle would never be asked")
-        return self
+    @field_validator("critique", "revision")
+    @classmethod
+    def _slots(cls, text: str) -> str:
+        unknown = sorted(set(SLOT.findall(text)) - set(SLOTS))
+        faults = [f"unknown slot {{{slot}}}{nearest(slot, SLOTS)}" for slot in unknown]
+        if "{request}" not in text:
+            faults.append("the slot {request} is missing, so the principle would never be asked")
+        if faults:
+            slots = ", ".join(f"{{{slot}}}" for slot in SLOTS)
+            raise ValueError(f"{'; '.join(faults)}; the slots are {slots}")
+        return text
 
 
 class ConstitutionFile(StrictModel):
     """The content of `constitution/<name>.yaml`."""
 
     name: Ident = Field(description="Name of the constitution; equal to the file name without .yaml.")
-    title: str = ""
+    title: str = Field("", description="A few words for people.")
     description: str = Field("", description="For people; no model sees it.")
-    version: int = Field(1, ge=1)
+    version: int = Field(1, ge=1, description="Raise it when the meaning changes.")
     system_prompt: str = Field(
         "", description="Put before every conversation; part of the training rows only if the recipe says so."
     )
     levels: tuple[Level, ...] = Field(DEFAULT_LEVELS, description="Strongest first.")
     principles: tuple[Selector, ...] = Field(min_length=1, description="Which principles take part.")
     few_shot: tuple[FewShot, ...] = Field((), description="Worked examples shown before every critique and revision.")
-    templates: Templates = Field(default_factory=Templates)
+    templates: Templates = Field(
+        default_factory=Templates, description="How requests are worded around the principles."
+    )
     principles_dir: str = Field(
         "", description="Where the principle files are, relative to this file; default ../principles."
     )

@@ -1,0 +1,154 @@
+"""Any server that speaks OpenAI's API: `vllm serve`, llama.cpp, SGLang, a hosted service.
+
+The client library makes the calls; retrying is the engine's, in one place for all backends, so the client's own is off.
+Seeds are sent with each request; whether they are obeyed is the server's affair (vLLM does, most hosted services do not
+promise it). What has been generated is in the request log and never drawn again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cai.engine import Completion, Request
+from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
+from cai.records import content_hash
+from cai.yamlfile import StrictModel
+
+if TYPE_CHECKING:
+    import openai
+
+RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+
+class Config(StrictModel):
+    """Options of a server. The key is read from an environment variable and never written anywhere."""
+
+    url: str = Field(description="Base URL, for example http://127.0.0.1:8000/v1.")
+    model: str = Field(description="Name of the model on the server.")
+    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key, if one is needed.")
+    context: int = Field(4096, ge=16, description="Tokens of prompt and answer together.")
+    seats: int = Field(64, ge=1, description="Requests sent at once.")
+    timeout: float = Field(120.0, gt=0, description="Seconds an answer may take before it is asked again.")
+    extra: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request body, as they are.")
+
+
+def fingerprint(config: Config) -> str:
+    """The model as the server names it; what weights are behind the name cannot be seen from here."""
+    return f"{config.model}@{content_hash(config.url, config.extra, length=12)}"
+
+
+class Backend:
+    """See `cai.engine.Backend`."""
+
+    def __init__(self, config: Config, client: openai.AsyncOpenAI) -> None:
+        self.fingerprint = fingerprint(config)
+        self.context = config.context
+        self.seats = config.seats
+        self._config = config
+        self._client = client
+        self._free = asyncio.Semaphore(config.seats)
+
+    async def generate(self, request: Request) -> Completion:
+        import openai
+
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self._config.model,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": request.seed,
+            "stop": list(sampling.stop) or None,
+            "extra_body": {**({"top_k": sampling.top_k} if sampling.top_k else {}), **self._config.extra},
+        }
+        try:
+            async with self._free:  # waiting for a seat is not part of an answer's time
+                if isinstance(request.prompt, str):
+                    reply: Any = await self._client.completions.create(prompt=request.prompt, **body)
+                else:
+                    turns: Any = [message.row() for message in request.prompt]
+                    reply = await self._client.chat.completions.create(messages=turns, **body)
+        except openai.APITimeoutError as error:
+            raise self._error(f"no answer within {self._config.timeout:g} s", retryable=True) from error
+        except openai.APIStatusError as error:
+            raise self._status_error(error) from error
+        except openai.APIConnectionError as error:
+            raise self._error(f"the connection failed: {error.__cause__ or error}", retryable=True) from error
+        except (openai.OpenAIError, json.JSONDecodeError, ValueError) as error:
+            raise self._error(f"an answer that cannot be read: {error}", retryable=True) from error
+        return self._completion(reply)
+
+    def _completion(self, reply: Any) -> Completion:
+        try:
+            choice = reply.choices[0]
+            text = choice.text if hasattr(choice, "text") else choice.message.content
+            usage = reply.usage
+            details = getattr(usage, "prompt_tokens_details", None)
+            return Completion(
+                text=_text(text),
+                finish_reason="length" if choice.finish_reason == "length" else "stop",
+                prompt_tokens=int(usage.prompt_tokens),
+                completion_tokens=int(usage.completion_tokens),
+                cached_tokens=int(getattr(details, "cached_tokens", 0) or 0),
+                model=self.fingerprint,
+            )
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise self._error(f"an answer that is not a completion: {error}", retryable=True) from error
+
+    def _status_error(self, error: openai.APIStatusError) -> BackendError:
+        message = str(getattr(error, "message", error)).replace("\n", " ")[:300]
+        if error.status_code == 400 and ("context length" in message or "maximum context" in message):
+            return ContextOverflow(message, where=self.fingerprint)
+        mend = ""
+        if error.status_code in (401, 403):
+            mend = f"set {self._config.api_key_env} to a key that this server accepts"
+        elif error.status_code == 404:
+            mend = f"does the server have the model {self._config.model!r}?"
+        seconds = error.response.headers.get("retry-after", "")
+        return self._error(
+            f"HTTP {error.status_code}: {message}",
+            retryable=error.status_code in RETRYABLE_STATUS,
+            retry_after=float(seconds) if seconds.replace(".", "", 1).isdigit() else None,
+            mend=mend,
+        )
+
+    def _error(self, what: str, *, retryable: bool, retry_after: float | None = None, mend: str = "") -> BackendError:
+        return BackendError(what, where=self._config.url, mend=mend, retryable=retryable, retry_after=retry_after)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError(f"content is {type(value).__name__}, not text")
+    return value
+
+
+def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
+    """Connect to the server.
+
+    Raises:
+        MissingDependency: the client library is not installed.
+        InputError: the URL is not one.
+    """
+    try:
+        import openai
+    except ImportError as error:
+        raise MissingDependency("the openai client is not installed", mend="pip install 'cai[server]'") from error
+    if not config.url.startswith(("http://", "https://")):
+        raise InputError("must begin with http:// or https://", where=f"url {config.url!r}")
+    client = openai.AsyncOpenAI(
+        base_url=config.url,
+        api_key=os.environ.get(config.api_key_env) or "none",
+        timeout=config.timeout,
+        max_retries=0,
+    )
+    return Backend(config, client)

@@ -1,0 +1,248 @@
+"""vLLM in this process: the fastest way to generate on one machine.
+
+The engine is stepped from the event loop itself: between two steps every row whose answer has arrived asks its next
+request, so new requests join the very next batch. (A thread for the steps was slower on few cores: it competes with
+vLLM's own workers for the processor.)
+
+Reproducibility: each request carries its own seed. On the same machine and versions, equal seeds give equal text as far
+as the logits agree; those move in their last bits with the batch that a request shares, so a long sample may part from
+an earlier one at a near-tie. What has been generated is in the request log and never drawn again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from cai.engine import Completion, Request
+from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
+from cai.records import content_hash
+from cai.yamlfile import StrictModel
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+log = logging.getLogger(__name__)
+
+COMPILE_ABOVE = 150_000
+"""Tokens to generate above which compiling (about a minute on 2 cores) pays for itself: it decodes a third faster."""
+
+
+class Config(StrictModel):
+    """Options of the vLLM backend."""
+
+    model: str = Field(description="Folder of the model (safetensors and tokenizer).")
+    dtype: str = "bfloat16"
+    context: int = Field(4096, ge=16, description="Tokens of prompt and answer together.")
+    seats: int = Field(0, ge=0, description="Sequences decoded at once; 0: 128 on the CPU, 256 on a GPU.")
+    compile: Literal["auto", "yes", "no"] = Field(
+        "auto", description="Compile the model first. auto: always on a GPU, on the CPU for large jobs."
+    )
+    chat_template: str = Field("", description="Jinja file that replaces the model's own chat template.")
+    kv_cache_gib: int = Field(2, ge=1, description="GiB of memory for the KV and prefix cache, CPU only.")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    tensor_parallel: int = Field(1, ge=1, description="GPUs over which the model is split.")
+    trust_remote_code: bool = Field(False, description="Run code that the model's folder brings. Off unless you ask.")
+    engine: dict[str, Any] = Field(default_factory=dict, description="Further arguments for vllm.LLM, as they are.")
+
+
+def fingerprint(config: Config) -> str:
+    """Identity of the weights and tokenizer: equal for a copy of the folder, different after training.
+
+    Hashes the small files whole and of each weight file its size, header and tail, so that it takes milliseconds.
+
+    Raises:
+        InputError: no such folder, or no model in it.
+    """
+    folder = Path(config.model)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            "no model here (config.json is missing)",
+            where=str(folder),
+            mend="give the folder of a model in Hugging Face format; `make model` builds the demo's",
+        )
+    parts: list[Any] = [config.dtype]
+    if config.chat_template:
+        parts.append(Path(config.chat_template).read_text("utf-8"))
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".jinja", ".model", ".txt") and file.is_file():
+            parts.append([file.name, hashlib.sha256(file.read_bytes()).hexdigest()])
+        elif file.suffix in (".safetensors", ".gguf"):
+            with file.open("rb") as weights:
+                size = file.stat().st_size
+                digest = hashlib.sha256()
+                for place in range(0, size, max(1, size // 64)):  # a fine-tune changes every tensor
+                    weights.seek(place)
+                    digest.update(weights.read(4096))
+            parts.append([file.name, size, digest.hexdigest()])
+    return f"{folder.name}@{content_hash(parts, length=12)}"
+
+
+class Backend:
+    """See `cai.engine.Backend`. Loading takes 10 s (eager) to a minute (compiled) on a CPU."""
+
+    def __init__(self, llm: LLM, *, name: str, seats: int, chat_template: str | None) -> None:
+        self.fingerprint = name
+        self.seats = seats
+        self._llm = llm
+        self._engine = llm.llm_engine
+        self._tokenizer = llm.get_tokenizer()
+        self._chat_template = chat_template
+        self.context: int = self._engine.model_config.max_model_len
+        self._waiting: dict[str, asyncio.Future[Completion]] = {}
+        self._count = 0
+        self._pump: asyncio.Task[None] | None = None
+
+    def tokens(self, prompt: Any) -> list[int]:
+        """Token ids of a request's prompt, chat template applied."""
+        if isinstance(prompt, str):
+            return list(self._tokenizer.encode(prompt))
+        text: str = self._tokenizer.apply_chat_template(
+            [message.row() for message in prompt],
+            tokenize=False,
+            add_generation_prompt=True,
+            chat_template=self._chat_template,
+        )
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    async def generate(self, request: Request) -> Completion:
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        ids = self.tokens(request.prompt)
+        if len(ids) + request.sampling.max_tokens > self.context:
+            raise ContextOverflow(
+                f"{len(ids)} prompt tokens and {request.sampling.max_tokens} new ones do not fit in {self.context}",
+                where=self.fingerprint,
+            )
+        params = SamplingParams(
+            max_tokens=request.sampling.max_tokens,
+            temperature=request.sampling.temperature,
+            top_p=request.sampling.top_p,
+            top_k=request.sampling.top_k,
+            stop=list(request.sampling.stop) or None,
+            seed=request.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._count += 1
+        name = str(self._count)
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        # vLLM gives the request a name of its own; that is the one it can be aborted by.
+        inner = self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
+        self._waiting[name] = future
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._step_while_busy())
+        try:
+            return await future
+        finally:
+            if self._waiting.pop(name, None) is not None and not future.done():
+                with contextlib.suppress(Exception):
+                    self._engine.abort_request([inner], internal=True)
+
+    async def _step_while_busy(self) -> None:
+        try:
+            while self._engine.has_unfinished_requests():
+                for output in self._engine.step():
+                    future = self._waiting.get(output.request_id)
+                    if not output.finished or future is None or future.done():
+                        continue
+                    best = output.outputs[0]
+                    future.set_result(
+                        Completion(
+                            text=best.text,
+                            finish_reason="length" if best.finish_reason == "length" else "stop",
+                            prompt_tokens=len(output.prompt_token_ids or ()),
+                            completion_tokens=len(best.token_ids),
+                            cached_tokens=output.num_cached_tokens or 0,
+                            model=self.fingerprint,
+                        )
+                    )
+                    self._waiting.pop(output.request_id, None)
+                # Once round the loop wakes the rows just answered, which ask their next request before the next step.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        except Exception as error:
+            broken = BackendError(f"vLLM failed: {error}", where=self.fingerprint, mend="see the log above")
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(broken)
+            self._waiting.clear()
+
+    async def close(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        self._llm.llm_engine.engine_core.shutdown()
+
+
+def has_gpu() -> bool:
+    """Whether vLLM will run on a GPU here."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
+    """Load the model.
+
+    Args:
+        seed: of vLLM itself; each request brings its own beside it.
+        expected_tokens: about how many will be generated; decides whether compiling pays.
+
+    Raises:
+        MissingDependency: vLLM is not installed.
+        InputError: no model in the folder.
+        BackendError: vLLM cannot load it.
+    """
+    name = fingerprint(config)
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.kv_cache_gib))
+    cores = len(os.sched_getaffinity(0))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    # One process: a step is a function call, and requests need not be copied to another process.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    try:
+        from vllm import LLM
+    except ImportError as error:
+        raise MissingDependency(
+            f"vLLM cannot be imported: {error}",
+            mend="pip install 'cai[gpu]' with an NVIDIA GPU, else see 'Without a GPU' in the README",
+        ) from error
+    gpu = has_gpu()
+    seats = config.seats or (256 if gpu else 128)
+    eager = config.compile == "no" or (config.compile == "auto" and not gpu and expected_tokens < COMPILE_ABOVE)
+    arguments: dict[str, Any] = {
+        "model": config.model,
+        "dtype": config.dtype,
+        "max_model_len": config.context,
+        "max_num_seqs": seats,
+        "enforce_eager": eager,
+        "enable_prefix_caching": True,
+        "trust_remote_code": config.trust_remote_code,
+        "tensor_parallel_size": config.tensor_parallel,
+        "seed": seed,
+        "disable_log_stats": True,
+    }
+    if gpu:
+        arguments["gpu_memory_utilization"] = config.gpu_memory_utilization
+    else:
+        # vLLM rewinds a request's random generator after a partial prefill, which torch's CPU generator cannot do
+        # ("CPU Generator does not use offset"): so a seeded request must be prefilled whole.
+        arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(config.context, 4096)}
+    try:
+        llm = LLM(**(arguments | config.engine))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise BackendError(f"vLLM cannot load the model: {reason}", where=config.model) from error
+    template = Path(config.chat_template).read_text("utf-8") if config.chat_template else None
+    return Backend(llm, name=name, seats=seats, chat_template=template)

@@ -1,0 +1,215 @@
+"""`cai run`, its stages alone, and what tells about a run: `status`, `why`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cai.cli.common import Json, print_json, reports_errors
+
+if TYPE_CHECKING:
+    from cai.pipeline import Job
+
+Recipe = Annotated[Path, typer.Argument(help="Recipe file (YAML). `cai init` writes one.", metavar="RECIPE")]
+RunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="The run's folder; runs/<name of the recipe> by default.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Override a key of the recipe, e.g. --set revise.rounds=4. Repeatable.", metavar="KEY=VALUE"
+    ),
+]
+Update = Annotated[
+    bool, typer.Option("--update", help="Inputs changed on purpose: make the run anew, reusing all unchanged requests.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Ask again for rows that a failing backend quarantined.")
+]
+Run = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to the top level of `cai`."""
+    app.command("run")(run)
+    app.command("revise")(revise)
+    app.command("export")(export)
+    app.command("status")(status)
+    app.command("why")(why)
+
+
+def _prepare(recipe: Path, overrides: list[str] | None, run_dir: Path | None) -> tuple[Job, Path]:
+    from cai.config import load_recipe
+    from cai.pipeline import prepare
+
+    job = prepare(load_recipe(recipe, overrides or ()))
+    return job, run_dir or Path("runs") / job.loaded.recipe.name
+
+
+@reports_errors
+def run(
+    recipe: Recipe,
+    run_dir: RunDir = None,
+    overrides: Set = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show requests, tokens and time; load no model.")] = False,
+    update: Update = False,
+    retry_failed: RetryFailed = False,
+    json: Json = False,
+) -> None:
+    """Run all stages of a recipe: prompts, critique and revision, SFT data.
+
+    The same command resumes: after Ctrl-C, a crash or a full disk, run it again. Finished rows and every completion
+    already generated are kept.
+    """
+    job, folder = _prepare(recipe, overrides, run_dir)
+    if dry_run:
+        _show_estimate(job, folder, json)
+        return
+    from cai import pipeline
+
+    _work(folder, json, lambda report: pipeline.run(job, folder, report, update=update, retry_failed=retry_failed))
+
+
+@reports_errors
+def revise(
+    recipe: Recipe,
+    run_dir: RunDir = None,
+    overrides: Set = None,
+    update: Update = False,
+    retry_failed: RetryFailed = False,
+    json: Json = False,
+) -> None:
+    """Only the critique-and-revise stage of a recipe; `cai export` makes the data set from it."""
+    job, folder = _prepare(recipe, overrides, run_dir)
+    from cai import pipeline
+    from cai.runs import RunFolder
+    from cai.store import Lock
+
+    def stage(report: Any) -> dict[str, Any]:
+        with Lock(folder):
+            place = RunFolder(folder)
+            pipeline.begin(job, place, report, update=update)
+            pipeline.revise_rows(job, place, report, retry_failed=retry_failed)
+        return {"run": str(folder)}
+
+    _work(folder, json, stage)
+
+
+@reports_errors
+def export(recipe: Recipe, run_dir: RunDir = None, overrides: Set = None, json: Json = False) -> None:
+    """Only the export stage: SFT data, dataset card and metrics from a run whose rows are finished."""
+    job, folder = _prepare(recipe, overrides, run_dir)
+    from cai import pipeline
+    from cai.runs import open_run
+    from cai.store import Lock
+
+    def stage(report: Any) -> dict[str, Any]:
+        open_run(folder)
+        with Lock(folder):
+            place = open_run(folder)
+            pipeline.begin(job, place, report, update=False)
+            return pipeline.export(job, place, report)
+
+    _work(folder, json, stage)
+
+
+def _work(folder: Path, json: bool, stage: Any) -> None:
+    """Run `stage` with progress on stderr and in the run's log; Ctrl-C says how to go on."""
+    from cai.errors import CaiError
+    from cai.progress import Progress
+    from cai.runs import RunFolder
+    from cai.store import disk_error
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = RunFolder(folder).log.open("a", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    with log, Progress(log) as progress:
+        try:
+            metrics = stage(progress)
+        except KeyboardInterrupt:
+            progress.finish()
+            progress.say("interrupted; everything finished is kept, and the same command goes on")
+            raise typer.Exit(130) from None
+        except CaiError as error:
+            progress.finish()
+            log.write(f"error: {error}\n")
+            raise
+    if json:
+        print_json(metrics)
+    elif "revise" in metrics:
+        from cai.cli.tables import show_metrics
+
+        show_metrics(folder, metrics)
+
+
+def _show_estimate(job: Job, folder: Path, json: bool) -> None:
+    from cai.pipeline import dry_run
+    from cai.progress import clock
+
+    found = dry_run(job, folder)
+    if json:
+        print_json(found.row())
+        return
+    print(f"prompts            {found.prompts:>12,}")
+    print(f"requests to make   {found.requests:>12,}")
+    print(f"requests in log    {found.reused:>12,}")
+    print(f"tokens to read     {found.prompt_tokens:>12,}  (before prefix caching)")
+    print(f"tokens to generate {found.new_tokens:>12,}  (guessed)")
+    if found.seconds is not None:
+        print(
+            f"time               {clock(found.seconds):>12}  at {found.tokens_per_second:,.0f} tok/s ({found.speed_from})"
+        )
+    else:
+        print(f"time               {'unknown':>12}  {found.speed_from}")
+    print("No model was loaded and nothing was written.", file=sys.stderr)
+
+
+@reports_errors
+def status(
+    run: Annotated[
+        Path | None, typer.Argument(help="A run's folder; all runs below ./runs without.", metavar="[RUN]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """How far runs have come: rows by stage and state. Safe while they run."""
+    from cai.runs import RunFolder, open_run
+    from cai.runs import status as status_of
+
+    if run is not None:
+        found = [status_of(open_run(run))]
+    else:
+        found = [status_of(RunFolder(path.parent)) for path in sorted(Path("runs").glob("*/manifest.json"))]
+    if json:
+        print_json(found[0] if run is not None else found)
+        return
+    if not found:
+        print("no runs below ./runs", file=sys.stderr)
+        return
+    from cai.cli.tables import show_status
+
+    show_status(found)
+
+
+@reports_errors
+def why(
+    run: Run,
+    id: Annotated[str, typer.Argument(help="Id of a training row, response or prompt, or its first 6 characters.")],
+    json: Json = False,
+) -> None:
+    """Tell the story of one row: the prompt, every critique and revision, and why it is in the data or is not."""
+    from cai.pipeline import explain
+
+    explanation = explain(run, id)
+    if json:
+        print_json(explanation.row())
+        return
+    from rich.console import Console
+
+    from cai.stages.why import render
+
+    Console().print(render(explanation))

@@ -1,0 +1,221 @@
+"""The recipe: one YAML file that says everything about a run. Validated before any model loads.
+
+Paths in a recipe are relative to the recipe's own folder. A configuration never enters the stages: `cai.pipeline`
+flattens it to plain parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from cai import plugins, yamlfile
+from cai.constitution.model import Ident
+from cai.errors import InputError
+from cai.yamlfile import Document, InvalidFile, StrictModel
+
+ROLES = ("policy", "critic", "reviser")
+
+
+class PromptSource(StrictModel):
+    """One file or data set of prompts."""
+
+    path: str = Field(description="File or folder.")
+    format: str = Field("auto", description="`cai prompts import --help` lists them.")
+    fields: tuple[str, ...] = Field((), description="Keys or columns that hold the prompt, joined by a blank line.")
+    turns: Literal["first", "all"] | None = Field(None, description="first: only up to the first user turn.")
+    tags: tuple[str, ...] = Field((), description="Tags added to every prompt of this source.")
+    limit: int | None = Field(None, ge=1, description="Take only the first so many.")
+
+
+class SamplingConfig(StrictModel):
+    """How tokens of one step are drawn."""
+
+    max_tokens: int = Field(256, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 switches the filter off.")
+
+
+class ReviseConfig(StrictModel):
+    """The critique-and-revise loop (Bai et al. 2022, arXiv 2212.08073, section 3)."""
+
+    rounds: int = Field(2, ge=0, le=16, description="Critique-revision pairs a prompt; the paper has 4.")
+    principles_per_critique: int = Field(1, ge=1, description="Principles asked together in one critique.")
+    critique: bool = Field(True, description="false: revise at once, the paper's no-critique ablation.")
+    style: Literal["chat", "base"] = Field(
+        "chat", description="base: plain transcripts, for models without chat training."
+    )
+    few_shot: int | None = Field(None, ge=0, description="Worked examples shown; all of the constitution's by default.")
+    unrevised_tags: tuple[str, ...] = Field(
+        ("helpful",), description="Prompts with one of these tags are only answered."
+    )
+    unrevised_samples: int = Field(1, ge=1, description="Answers per such prompt; the paper has 2.")
+    retries: int = Field(1, ge=0, description="How often a faulty step is drawn again before it is given up.")
+    draft: SamplingConfig = Field(default_factory=SamplingConfig)
+    critic: SamplingConfig = Field(default_factory=SamplingConfig)
+    revision: SamplingConfig = Field(default_factory=SamplingConfig)
+
+
+class SftConfig(StrictModel):
+    """The SFT data set."""
+
+    revisions: Literal["all", "last"] = Field(
+        "all", description="Train on the revisions of all rounds, as the paper, or the last."
+    )
+    include_unrevised: bool = Field(True, description="Mix in the answers to prompts that are not revised.")
+    test_fraction: float = Field(0.05, ge=0, lt=1, description="Share of prompts held out, split by prompt.")
+    system_prompt: bool = Field(False, description="Put the constitution's system prompt into the rows.")
+    license: str = Field("", description="Licence of the data set, for its card (a Hugging Face licence id).")
+    prompt_licenses: tuple[str, ...] = Field((), description="Sources and licences of the prompts, for the card.")
+    language: tuple[str, ...] = Field(("en",), description="For the card.")
+    title: str = Field("", description="For the card; the run's name by default.")
+
+
+class RetryConfig(StrictModel):
+    """What happens when a server fails."""
+
+    attempts: int = Field(
+        6, ge=1, description="Tries a request, with exponential backoff, before its row is quarantined."
+    )
+    first_seconds: float = Field(0.5, gt=0)
+    longest_seconds: float = Field(30.0, gt=0)
+    give_up_after: int = Field(20, ge=1, description="Failed requests in a row after which the run stops, resumable.")
+
+
+class Recipe(StrictModel):
+    """One run."""
+
+    name: Ident = Field(description="The run's folder is runs/<name>.")
+    seed: int = Field(0, ge=0, description="Of principle draws, sampling and splits.")
+    constitution: str = Field("default", description="Name, or path of a .yaml file.")
+    prompts: tuple[PromptSource, ...] = Field(min_length=1)
+    models: dict[str, Any] = Field(description="By role: policy, critic, reviser; a role may name another role.")
+    rows_in_flight: int = Field(0, ge=0, description="Rows worked on at once; 0 chooses from the backends' seats.")
+    reuse: tuple[str, ...] = Field((), description="Earlier runs whose completions are used where requests are equal.")
+    retry: RetryConfig = Field(default_factory=RetryConfig)
+    revise: ReviseConfig = Field(default_factory=ReviseConfig)
+    sft: SftConfig = Field(default_factory=SftConfig)
+
+    @model_validator(mode="after")
+    def _policy(self) -> Recipe:
+        if "policy" not in self.models:
+            raise ValueError("models: the role 'policy' is missing")
+        return self
+
+
+class LoadedRecipe:
+    """A recipe with its place, its models' configurations validated by their backends.
+
+    Attributes:
+        models: by role: (backend name, validated `Config` of that backend).
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, models: dict[str, tuple[str, StrictModel]]) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.models = models
+
+    def resolve(self, path: str) -> Path:
+        """A path of the recipe, relative to the recipe's folder."""
+        return self.folder / Path(path).expanduser()
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default spelled out; can be run again from anywhere. Secrets are never part of it."""
+        data: dict[str, Any] = self.recipe.model_dump(mode="json", exclude_none=True)
+        data["models"] = {
+            role: {"backend": name, **config.model_dump(mode="json")} for role, (name, config) in self.models.items()
+        }
+        for source in data["prompts"]:
+            source["path"] = str(self.resolve(source["path"]).resolve())
+        if Path(data["constitution"]).suffix in (".yaml", ".yml"):
+            data["constitution"] = str(self.resolve(data["constitution"]).resolve())
+        data["reuse"] = [str(self.resolve(run).resolve()) for run in data["reuse"]]
+        return data
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Read a recipe.
+
+    Args:
+        overrides: `key=value` texts; keys are dotted (`revise.rounds=4`), values are YAML.
+
+    Raises:
+        InvalidFile: every fault with its position; unknown keys name the nearest known one.
+        InputError: a malformed override, or the file cannot be read.
+    """
+    document = yamlfile.load(path)
+    for override in overrides:
+        _override(document, override)
+    recipe = yamlfile.validate(document, Recipe)
+    return LoadedRecipe(recipe, path.resolve().parent, _models(document, recipe, path.resolve().parent))
+
+
+def _override(document: Document, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"not of the form key=value: {override!r}", where="--set")
+    place = document.data
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        if not isinstance(place, dict):
+            raise InputError(f"{parent!r} is not below a mapping", where=f"--set {key}")
+        place = place.setdefault(parent, {})
+    if not isinstance(place, dict):
+        raise InputError(f"{last!r} is not below a mapping", where=f"--set {key}")
+    place[last] = yamlfile.parse(text, f"--set {key}").data
+
+
+def _models(document: Document, recipe: Recipe, folder: Path) -> dict[str, tuple[str, StrictModel]]:
+    problems = []
+    built: dict[str, tuple[str, StrictModel]] = {}
+    for role, given in recipe.models.items():
+        if role not in ROLES:
+            text = f"unknown role {role!r}{yamlfile.nearest(role, ROLES)}; roles: {', '.join(ROLES)}"
+            problems.append(document.problem(("models", role), text, key=True))
+            continue
+        source = role
+        while isinstance(given, str):  # a role may name another role
+            if given not in recipe.models or given == source:
+                text = f"no role {given!r} to share a model with{yamlfile.nearest(given, list(recipe.models))}"
+                problems.append(document.problem(("models", source), text))
+                break
+            source, given = given, recipe.models[given]
+        if isinstance(given, str):
+            continue
+        if not isinstance(given, dict):
+            problems.append(document.problem(("models", source), "must be a mapping, or the name of another role"))
+            continue
+        options = {**given}
+        backend = str(options.pop("backend", "vllm"))
+        try:
+            config_type: type[StrictModel] = plugins.load("cai.backends", backend).Config
+            for name in ("model", "chat_template", "script"):
+                if name in options and _is_path(str(options[name]), folder):
+                    options[name] = str((folder / Path(str(options[name])).expanduser()).resolve())
+            inner = Document(document.file, options, *_below(document, ("models", source)))
+            built[role] = backend, yamlfile.validate(inner, config_type)
+        except InvalidFile as error:
+            problems.extend(error.problems)
+        except InputError as error:
+            problems.append(document.problem(("models", source, "backend"), str(error)))
+    if problems:
+        raise InvalidFile(sorted(set(problems)))
+    for role in ROLES:
+        built.setdefault(role, built["policy"])
+    return built
+
+
+def _is_path(value: str, folder: Path) -> bool:
+    """Whether a value names a file or folder (a server's model name does not)."""
+    return value.startswith((".", "/", "~")) or (bool(value) and (folder / value).exists())
+
+
+def _below(document: Document, loc: tuple[str, ...]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    def cut(marks: Any) -> dict[Any, Any]:
+        return {key[len(loc) :]: mark for key, mark in marks.items() if key[: len(loc)] == loc}
+
+    return cut(document.marks), cut(document.key_marks)

@@ -1,0 +1,131 @@
+"""How much of a run an edited constitution would change, before anything is generated anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai import yamlfile
+from cai.constitution.diff import diff
+from cai.constitution.draw import draw
+from cai.constitution.load import Bound, Constitution
+from cai.errors import InputError
+from cai.records import Prompt, Response
+from cai.store import read_rows
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Prompts (`rows`) and revision rounds of a run, and how many of each come out differently.
+
+    `strange` counts rounds whose recorded principles are not those that the old constitution would draw: above 0, the
+    run was made with another constitution than the one compared.
+    """
+
+    rows: int
+    rows_changed: int
+    rounds: int
+    rounds_changed: int
+    strange: int = 0
+
+    def row(self) -> dict[str, int]:
+        return {
+            "rows": self.rows,
+            "rows_changed": self.rows_changed,
+            "rounds": self.rounds,
+            "rounds_changed": self.rounds_changed,
+        }
+
+
+def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
+    """What going from `old` to `new` would change of the run in the folder `run`.
+
+    Reads `responses.jsonl`; where the edit can move draws also `recipe.yaml` (`seed`, `revise.principles_per_critique`)
+    and `prompts.jsonl` (the prompts' overrides). A round changes when its draw, the wording of a principle that it
+    drew, or the frame around them changes, or when an earlier round of its prompt did, since it revises that one's
+    answer. Memory: one small entry a prompt.
+
+    Raises:
+        InputError: a file is missing or is not what it has to be.
+    """
+    responses = run / "responses.jsonl"
+    if not responses.is_file():
+        raise InputError("no responses.jsonl in this folder", where=str(run), mend="give the folder of a run")
+    changes = diff(old, new)
+    everything = bool(changes.few_shot or changes.templates or changes.system_prompt) or old.rules != new.rules
+    touched = {name for name, fields in changes.reworded.items() if fields.keys() & {"critique", "revision"}}
+    conflicts = set(changes.relevelled) if changes.levels is None else {b.id for b in old.principles}
+    redraw = None if everything or _lots(old) == _lots(new) else _draws(run)
+
+    rounds_of: dict[str, int] = {}  # bit r: the prompt has a round r
+    first: dict[str, int] = {}  # the first round that changes
+    strange = 0
+    for number, row in enumerate(read_rows(responses), start=1):
+        response = Response.from_row(row, where=f"{responses}:{number}")
+        key, ids = response.prompt_id, response.principle_ids
+        rounds_of[key] = rounds_of.get(key, 0) | 1 << response.round
+        if response.round == 0:
+            changed = False  # no draft depends on a principle
+        elif redraw is None:
+            changed = not touched.isdisjoint(ids)
+        else:
+            before = redraw(old, key, response.round)
+            strange += [b.id for b in before] != list(ids)
+            after = redraw(new, key, response.round)
+            changed = [b.id for b in after] != list(ids) or not touched.isdisjoint(ids)
+        # The sentence on precedence names levels; with one principle there is none.
+        changed = changed or (len(ids) > 1 and not conflicts.isdisjoint(ids))
+        if changed:
+            first[key] = min(response.round, first.get(key, response.round))
+    if everything:
+        # Only the system prompt also reaches the drafts; a prompt without revisions keeps its draft otherwise.
+        first = {key: 0 for key, mask in rounds_of.items() if changes.system_prompt or mask >> 1}
+    return Effect(
+        rows=len(rounds_of),
+        rows_changed=len(first),
+        rounds=sum((mask >> 1).bit_count() for mask in rounds_of.values()),
+        rounds_changed=sum((rounds_of[key] >> max(start, 1)).bit_count() for key, start in first.items()),
+        strange=strange,
+    )
+
+
+def _lots(constitution: Constitution) -> list[Any]:
+    """All that a draw depends on."""
+    return [
+        (b.id, b.weight, b.rank, b.level.overridable, sorted(b.principle.tags) if b.level.overridable else [])
+        for b in constitution.revising
+    ]
+
+
+def _draws(run: Path) -> Callable[[Constitution, str, int], tuple[Bound, ...]]:
+    """The draws of this run: (constitution, prompt id, round) -> principles; nothing where nothing can be drawn."""
+    recipe = yamlfile.load(run / "recipe.yaml")
+    data = recipe.data if isinstance(recipe.data, dict) else {}
+    revise = data.get("revise")
+    seed = _whole(data.get("seed"), "seed", recipe.file)
+    given = revise.get("principles_per_critique", 1) if isinstance(revise, dict) else 1
+    count = _whole(given, "revise.principles_per_critique", recipe.file)
+    overrides: dict[str, tuple[str, ...]] = {}
+    prompts = run / "prompts.jsonl"
+    if prompts.is_file():
+        for number, row in enumerate(read_rows(prompts), start=1):
+            prompt = Prompt.from_row(row, where=f"{prompts}:{number}")
+            if prompt.overrides:
+                overrides[prompt.id] = prompt.overrides
+
+    def redraw(constitution: Constitution, prompt_id: str, round: int) -> tuple[Bound, ...]:
+        aside = overrides.get(prompt_id, ())
+        try:
+            return draw(constitution, seed=seed, prompt_id=prompt_id, round=round, count=count, overrides=aside)
+        except InputError:
+            return ()
+
+    return redraw
+
+
+def _whole(value: object, key: str, file: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"the key {key!r} must be a whole number, not {value!r}", where=file)
+    return value

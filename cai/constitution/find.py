@@ -1,0 +1,47 @@
+"""Where constitutions are: a path first, then `constitution/<name>.yaml` here, then those shipped with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cai import yamlfile
+from cai.errors import InputError
+
+SNAPSHOT = "constitution.json"
+"""In a run's folder: the constitution and the principles as they were when the run began."""
+
+
+def shipped_dir(kind: str) -> Path:
+    """Folder of the files shipped with `cai`; `kind` is `principles`, `constitution` or `examples`.
+
+    In an installed wheel they are inside the package, in a checkout at the top of the repository.
+    """
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "shipped" / kind
+    return inside if inside.is_dir() else package.parent / kind
+
+
+def find_constitution(name: str | Path) -> Path:
+    """The file that `name` means: a path, a run's folder (the constitution it used), or a constitution's name.
+
+    Raises:
+        InputError: there is none; lists the names that exist.
+    """
+    path = Path(name)
+    if (path / SNAPSHOT).is_file():
+        return path / SNAPSHOT
+    if path.suffix in (".yaml", ".yml", ".json") or path.is_file():
+        if path.is_file():
+            return path
+        raise InputError("no such file", where=str(path))
+    for folder in (Path("constitution"), shipped_dir("constitution")):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted(
+        {p.stem for folder in (Path("constitution"), shipped_dir("constitution")) for p in folder.glob("*.yaml")}
+    )
+    raise InputError(
+        f"no constitution {str(name)!r}{yamlfile.nearest(str(name), known)}",
+        where="constitution",
+        mend=f"give a path to a .yaml file or one of: {', '.join(known)}",
+    )

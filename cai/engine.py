@@ -1,0 +1,297 @@
+"""The scheduler: methods are plain coroutines that await `generate`; the engine keeps many of them in flight.
+
+There is no barrier between the steps of a method: each row asks its next request the moment its last one is answered,
+so the backend's batch stays full and a critique is asked while its draft is still in the prefix cache. Every completion
+is logged under the hash of its request before the method sees it; the same request is never generated twice, which makes
+resume, and "what does this edit change?", one mechanism.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow
+from cai.records import Messages, content_hash
+from cai.store import Log
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. `temperature` 0 is greedy; `top_p` 1 and `top_k` 0 switch those filters off."""
+
+    max_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation.
+
+    Attributes:
+        prompt: chat messages, to which the model's chat template is applied; or raw text, for base models.
+        sampling: how tokens are drawn.
+        seed: drawn from the run's seed and what is asked, so that equal rows of equal runs ask the same.
+        model: the role (`policy`, `critic`, `reviser`, ...) that answers; the engine maps roles to backends.
+    """
+
+    prompt: Messages | str
+    sampling: Sampling
+    seed: int
+    model: str = "policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a backend answered.
+
+    Attributes:
+        text: generated text, without special tokens and stop strings.
+        finish_reason: `stop` or `length`.
+        prompt_tokens, completion_tokens: counts by the backend's tokenizer.
+        cached_tokens: prompt tokens that the backend's prefix cache held already.
+        model: fingerprint of the model that answered.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    model: str = ""
+
+
+Generate = Callable[[Request], Awaitable[Completion]]
+
+
+class Backend(Protocol):
+    """What turns requests into completions. One file in `cai.backends` each.
+
+    `fingerprint` names the model (weights and tokenizer, not the machine); equal fingerprints share cached completions.
+    """
+
+    fingerprint: str
+    context: int
+    """Tokens that prompt and completion may have together."""
+    seats: int
+    """Requests that it works on at once; more than these wait in its queue."""
+
+    async def generate(self, request: Request) -> Completion:
+        """Answer one request.
+
+        Raises:
+            ContextOverflow: prompt and `max_tokens` do not fit.
+            BackendError: anything else; `retryable` says whether asking again may help.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter, for errors that say they are retryable.
+
+    A server's own Retry-After is obeyed up to `longest`. After `give_up_after` requests in a row have failed for good,
+    across all rows, the backend is taken for dead and the run stops, resumable.
+    """
+
+    attempts: int = 6
+    first: float = 0.5
+    longest: float = 30.0
+    give_up_after: int = 20
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a run has asked for so far; `fresh` counts what was generated, `reused` what the request log held."""
+
+    fresh_requests: int = 0
+    fresh_prompt_tokens: int = 0
+    fresh_completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    reused_requests: int = 0
+    reused_completion_tokens: int = 0
+    retries: int = 0
+    errors: int = 0
+
+    def row(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class Engine:
+    """Answers requests from the log or a backend, and runs methods over rows.
+
+    Args:
+        backends: by role; the same object may serve several roles.
+        log: completions by request hash (`key`); None keeps nothing (previews).
+        reuse: more logs to look in, read only (earlier runs).
+        retry: how failures are asked again.
+        usage: counted up here, where the caller wants to see it even after a failure.
+    """
+
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        log: Log | None = None,
+        *,
+        reuse: tuple[Log, ...] = (),
+        retry: RetryPolicy | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        self.backends = dict(backends)
+        self.usage = usage if usage is not None else Usage()
+        self._log = log
+        self._reuse = reuse
+        self._retry = retry or RetryPolicy()
+        self._failed_in_a_row = 0
+        self._jitter = random.Random(0)  # spreads retries; no result depends on it
+
+    @property
+    def seats(self) -> int:
+        """Requests that all backends together work on at once."""
+        return sum(backend.seats for backend in {id(b): b for b in self.backends.values()}.values())
+
+    def key(self, request: Request) -> str:
+        """The hash under which a request's completion is logged: the model's fingerprint and all that was asked."""
+        prompt = request.prompt if isinstance(request.prompt, str) else [[m.role, m.content] for m in request.prompt]
+        fingerprint = self.backends[request.model].fingerprint
+        return content_hash(fingerprint, prompt, asdict(request.sampling), request.seed)
+
+    async def generate(self, request: Request) -> Completion:
+        """The completion of `request`, from the log if it was ever generated.
+
+        Raises:
+            ContextOverflow: it does not fit.
+            BackendError: the backend failed and retrying did not help.
+            BackendDown: nothing has been answered for so long that the backend must be dead.
+            StoreError: the completion could not be logged.
+        """
+        key = self.key(request)
+        for log in (self._log, *self._reuse):
+            row = log.get(key) if log is not None else None
+            if row is not None:
+                completion = _completion(row)
+                self.usage.reused_requests += 1
+                self.usage.reused_completion_tokens += completion.completion_tokens
+                if log is not self._log and self._log is not None:
+                    self._log.append(row)
+                return completion
+        completion = await self._ask(request)
+        if self._log is not None:
+            self._log.append({"key": key, **asdict(completion)})
+        self.usage.fresh_requests += 1
+        self.usage.fresh_prompt_tokens += completion.prompt_tokens
+        self.usage.fresh_completion_tokens += completion.completion_tokens
+        self.usage.cached_prompt_tokens += completion.cached_tokens
+        return completion
+
+    async def _ask(self, request: Request) -> Completion:
+        backend = self.backends[request.model]
+        policy = self._retry
+        for attempt in range(1, policy.attempts + 1):
+            try:
+                completion = await backend.generate(request)
+            except ContextOverflow:
+                raise
+            except BackendError as error:
+                if not error.retryable or attempt == policy.attempts:
+                    self.usage.errors += 1
+                    self._failed_in_a_row += 1
+                    if self._failed_in_a_row >= policy.give_up_after:
+                        raise BackendDown(
+                            f"the last {self._failed_in_a_row} requests all failed; the last said: {error.what}",
+                            where=error.where,
+                            mend="start the server again, then run the same command to go on",
+                        ) from error
+                    raise
+                self.usage.retries += 1
+                wait = policy.first * 2 ** (attempt - 1) * self._jitter.uniform(0.5, 1.0)
+                await asyncio.sleep(min(max(wait, error.retry_after or 0.0), policy.longest))
+            else:
+                self._failed_in_a_row = 0
+                return completion
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def close(self) -> None:
+        for backend in {id(b): b for b in self.backends.values()}.values():
+            await backend.close()
+
+
+def _completion(row: Mapping[str, Any]) -> Completion:
+    return Completion(**{name: row[name] for name in Completion.__slots__ if name in row})
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A row that came to its end: `result`, or the `error` that ended it."""
+
+    item: Any
+    result: Any = None
+    error: CaiError | None = field(default=None)
+
+
+async def run_rows(
+    items: Iterable[Item],
+    method: Callable[[Item, Generate], Awaitable[Result]],
+    generate: Generate,
+    *,
+    in_flight: int,
+) -> AsyncIterator[Done]:
+    """Run `method` over `items`, `in_flight` at a time, and yield each as it ends, in the order in which they end.
+
+    `items` is drawn from only as rows end, so memory does not grow with its length. A row's own failure
+    (`BackendError`, `InputError`, ...) is yielded; `BackendDown` and `StoreError` end the whole run. When the consumer
+    stops early, the rows in flight are cancelled.
+    """
+    source = iter(items)
+    ended: asyncio.Queue[Done] = asyncio.Queue()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def one(item: Item) -> None:
+        try:
+            ended.put_nowait(Done(item, result=await method(item, generate)))
+        except CaiError as error:
+            ended.put_nowait(Done(item, error=error))
+
+    def crashed(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            crashes.append(task.exception())  # a bug: let it end the run instead of hanging it
+            ended.put_nowait(Done(None))
+
+    crashes: list[BaseException | None] = []
+    waiting = 0
+    try:
+        while True:
+            while waiting < in_flight:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    break
+                task = asyncio.create_task(one(item))
+                task.add_done_callback(crashed)
+                tasks.add(task)
+                waiting += 1
+            if waiting == 0:
+                return
+            done = await ended.get()
+            if crashes and crashes[0] is not None:
+                raise crashes[0]
+            if done.error is not None and done.error.ends_run:
+                raise done.error
+            waiting -= 1
+            yield done
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,135 @@
+"""What a run would cost, before any model loads: the method itself is run, with a stand-in that answers by rule of thumb.
+
+So the number of requests and the length of their prompts are those of the real loop, whatever its options; only the
+lengths of the answers are guessed. Completions that the run's request log already holds are found and counted as free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cai.engine import Completion, Engine, Generate, Request
+from cai.errors import CaiError
+from cai.records import Prompt
+from cai.store import Log
+
+SAMPLE = 1_000
+"""Prompts that are played through; a longer list is scaled up."""
+
+CHARACTERS_PER_TOKEN = 4.0
+ANSWER_SHARE = 0.6
+"""Of the tokens that a step may use, the share it is guessed to use."""
+
+WORD = "word "
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Counts for the whole run; `seconds` is None where no speed is known.
+
+    Attributes:
+        requests: generations to be made; `reused` more are in the log.
+        new_tokens: tokens to generate, guessed.
+        prompt_tokens: tokens to read, before prefix caching.
+        sampled: prompts that were played through.
+        speed_from: where `tokens_per_second` comes from, for people.
+    """
+
+    prompts: int
+    requests: int
+    reused: int
+    prompt_tokens: int
+    new_tokens: int
+    sampled: int
+    tokens_per_second: float | None
+    seconds: float | None
+    speed_from: str
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _StandIn:
+    """Answers with filler of about the length that a model would use."""
+
+    seats = 1
+    context = 1 << 40
+
+    def __init__(self, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+
+    async def generate(self, request: Request) -> Completion:
+        length = max(1, round(request.sampling.max_tokens * ANSWER_SHARE))
+        if isinstance(request.prompt, str):
+            characters = len(request.prompt)
+        else:
+            characters = sum(len(message.content) + 16 for message in request.prompt)
+        # Different each time, so that no detector of faults has the step asked again.
+        text = " ".join(f"filler{request.seed % 997}x{index}" for index in range(max(1, length // 3)))
+        return Completion(text, "stop", round(characters / CHARACTERS_PER_TOKEN), length, model=self.fingerprint)
+
+    async def close(self) -> None:
+        return None
+
+
+def estimate(
+    prompts: Iterable[Prompt],
+    method: Callable[[Prompt, Generate], Awaitable[Any]],
+    *,
+    models: Mapping[str, str],
+    request_log: Path | None,
+    past: Sequence[float],
+) -> Estimate:
+    """Play `method` through for the first `SAMPLE` prompts and scale up.
+
+    Args:
+        models: fingerprints by role.
+        request_log: of the run, if it has begun.
+        past: tokens per second of earlier attempts with the same model.
+    """
+    source = iter(prompts)
+    sample = list(itertools.islice(source, SAMPLE))
+    total = len(sample) + sum(1 for _ in source)
+    log = Log(request_log, key="key") if request_log else None
+    stand_ins = {name: _StandIn(name) for name in models.values()}
+    engine = Engine({role: stand_ins[name] for role, name in models.items()}, reuse=(log,) if log else ())
+
+    async def play() -> None:
+        for prompt in sample:
+            try:
+                await method(prompt, engine.generate)
+            except CaiError:
+                continue  # the run itself will say what is wrong with this row
+
+    try:
+        asyncio.run(play())
+    finally:
+        if log:
+            log.close()
+    scale = total / len(sample) if sample else 0.0
+    usage = engine.usage
+    new_tokens = round(usage.fresh_completion_tokens * scale)
+    if past:
+        speed: float | None = float(median(past))
+        origin = f"{len(past)} earlier attempt(s) with this model"
+    else:
+        cores = len(os.sched_getaffinity(0))
+        speed, origin = None, f"no earlier attempt with this model to go by ({cores} cores here)"
+    return Estimate(
+        prompts=total,
+        requests=round(usage.fresh_requests * scale),
+        reused=round(usage.reused_requests * scale),
+        prompt_tokens=round(usage.fresh_prompt_tokens * scale),
+        new_tokens=new_tokens,
+        sampled=len(sample),
+        tokens_per_second=speed,
+        seconds=round(new_tokens / speed, 1) if speed else None,
+        speed_from=origin,
+    )

@@ -1,0 +1,230 @@
+"""Signs that a text belongs to the loop and not to the answer: its labels, its tokens, talk about "the response"."""
+
+from __future__ import annotations
+
+import re
+
+from cai.faults.text import opening, straight
+
+_I = re.IGNORECASE
+_MARK = r"[ \t>#*_`\"]*"
+
+# Tokens of chat templates and tool calls. `</s>` is also HTML for struck text: only an unopened one counts.
+_TOKEN = re.compile(
+    r"<[|｜](?:im_start|im_end|im_sep|endoftext|end_of_text|begin_of_text|start_header_id|end_header_id|eot_id|eom_id|"
+    r"python_tag|system|user|assistant|end|tool_call|channel|message|return|pad|startoftext|[\w▁]{1,30}of[\w▁]{1,20}sentence)"
+    r"[|｜]>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|\[/?(?:TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS)\]|"
+    r"</?(?:tool_call|tool_response|function_call|function_calls|tool_use|think|thinking|scratchpad)>|"
+    r"^### (?:Instruction|Response|Input|Assistant|Human):",
+    _I | re.MULTILINE,
+)
+_TOKEN_STARTS = re.compile(r"[<\[]|^###", re.MULTILINE)
+_ABOUT_TOKENS = re.compile(r"chat ?template|special token|prompt format|chatml|tokeni[sz]|fine-?tun|tool.?call", _I)
+
+_REQUEST_LABEL = re.compile(
+    rf"\b(?:CritiqueRequest|RevisionRequest)\b|(?:^|\n){_MARK}(?:critique|revision) request{_MARK}:", _I
+)
+_NOUN = r"(?:answer|response|reply|version|message|text|one)"
+_NEW = r"(?:revised|rewritten|updated|improved|corrected|modified|edited|reworked|new|better|revision of)"
+# A heading of its own paragraph: "Critique:", "**Revised answer:**". "Revision: 1.2" heads a document.
+_LABEL = re.compile(
+    rf"(?:^|\n[ \t]*\n){_MARK}(?:(critique|critic|criticism)|(revision|(?:my |the |your )?{_NEW} {_NOUN}))"
+    rf"{_MARK}:(?!{_MARK}[ \t]*[A-Za-z]?\d)",
+    _I,
+)
+_PREAMBLE = re.compile(
+    rf"\b(?:here(?:'s| is| are)|below is|this is|i present|i offer) (?:an? |the |my |your |our )?(?:more \w+ )?"
+    rf"{_NEW},? (?:(?:and|more|less) \w+,? ){{0,2}}(?P<noun>answer|response|reply|version|message|text)\b"
+    rf"(?! of (?:your|this)\b)|^\W*(?:(?:a|the|my|your) )?{_NEW},? (?:\w+ )?(?:answer|response|reply)\b[^.\n]{{0,80}}:",
+    _I,
+)
+_GIVES_REVISION = re.compile(rf"\bhere(?:'s| is) (?:an? |the |my )?{_NEW} {_NOUN}\b[^.\n]{{0,80}}:", _I)
+_REWROTE = re.compile(
+    r"\b(?:i(?:'ve| have)?|i(?:'ll| will)) (?:just |now |also |carefully )?(?:rewrit(?:e|ten)|rewrote|revised?|"
+    r"updated?|modif(?:y|ied)|correct(?:ed)?|rephrased?|reworked|removed|edit(?:ed)?) (?:the |my |this |your )?"
+    r"(?:(?:previous|last|original|earlier|initial|above) )?(?:response|answer|reply|problems? named|issues? named)\b",
+    _I,
+)
+_AS_PER = re.compile(
+    r"\b(?:as per|per|based on|according to|in light of|following|in response to|considering|addressing|"
+    r"with|to address|in line with) (?P<whose>your|the|this|that) (?:\w+ )?(?:critique|criticisms?|critique request|"
+    r"revision request)\b",
+    _I,
+)
+_SELF_LABEL = re.compile(rf"^{_MARK}(?:assistant|ai|chatbot|bot){_MARK}:", _I)
+
+# What a user says who wants such a text: then it is the answer.
+_WANTS_CRITIQUE = re.compile(r"\b(?:critiqu|criti[cq]|review|feedback|assess|evaluat|analy[sz]|comment on|peer)", _I)
+_WANTS_REVISION = re.compile(
+    r"\b(?:revis|re-?writ|re-?word|re-?phras|edit|proof-?read|improv|correct|fix|polish|paraphras|shorten|refactor|"
+    r"optimi[sz]|simplif|translat|updat|clean|better|grammar|changelog|version|study|exam|draft|faster|"
+    r"make (?:my|it|this|the)|summari[sz])",
+    _I,
+)
+_WANTS_TURNS = re.compile(
+    r"\b(?:humans?\b|users?\b|dialogues?|conversation|script|transcript|chat|interview|play\b|scene|role-?play|faq|"
+    r"q ?& ?a|log\b|persona)",
+    _I,
+)
+_WANTS_REPETITION = re.compile(r"\b(?:times|repeat\w*|over and over|again and again|copies of)\b", _I)
+_MENTIONS_PARTIES = re.compile(r"\b(?:assistants?|chatbots?|models?|ai|humans?|users?)\b", _I)
+_MENTIONS_ANSWER = re.compile(r"\b(?:respon[sd]|answer|repl(?:y|ies))", _I)
+_WANTS_LETTER = re.compile(
+    r"\b(?:feedback|review|customer|complain|e-?mail|letter|message|thank|apolog|repl(?:y|ies)|respon[sd]|note|comment|"
+    r"critique|suggestion|speech)",
+    _I,
+)
+
+_JUDGED = (
+    r"(?:(?:\w+ly|not|too|quite|very|also|both|still|potentially) ){0,3}(?:harmful|unethical|inaccurate|unhelpful|"
+    r"helpful|biased|inappropriate|offensive|misleading|vague|incomplete|incorrect|insensitive|toxic|dangerous|racist|"
+    r"sexist|problematic|wrong|ethical|rude|disrespectful|accurate|illegal|dismissive|general)"
+)
+_SAYS = (
+    r"(?:contain|provid|lack|fail|includ|encourag|promot|suggest|ignor|assum|perpetuat|address|does|did|could|can|may|"
+    r"should|would|needs?|has|had)"
+)
+_ABOUT_ASSISTANT = re.compile(
+    r"\b(?:the|this) (?:ai )?(?:assistant|chatbot|model|language model|ai)(?:'s)? "
+    r"(?:(?:last|previous|original|first|initial|own) )?(?:response|answer|reply)\b|"
+    r"\bthe assistant (?:should|could|must|did|does|is|was|fails?|failed|ought|needs|has|"
+    r"made|correctly|incorrectly|wrongly|provided|gave|pointed out|suggested|encouraged|tried)\b|"
+    r"^\W*the (?:human|user) (?:wants?|asks|asked|is asking|requested|is trying)\b|"
+    r"\b(?:the|this|my) (?:critique|criticism) (?:i am|i'm|i have|is|was|raises|"
+    r"highlights|focuses|points out|identifies)\b",
+    _I,
+)
+_ABOUT_PREVIOUS = re.compile(
+    rf"\b(?:the|my|your|this|that|its) (?:previous|last|original|earlier|initial|prior|first|final|above) "
+    rf"(?:response|answer|reply|attempt)\b(?: \w+)?? (?:is|was|were|{_SAYS})|"
+    r"\bin my (?:previous|last|earlier|original|initial) (?:response|answer|reply)\b|"
+    r"\b(?:apologi[sz]e|sorry) (?:for|if|that) (?:the|my|any|that)? ?(?:previous|earlier|last|original|initial)? ?"
+    r"(?:response|answer|reply)\b",
+    _I,
+)
+_ABOUT_ANSWER = re.compile(
+    rf"^\W*(?:(?:overall|also|however|yes|no|while|although),? )?(?:the|this|that|your|my) (?:response|answer|reply) "
+    rf"(?:(?:is|was|seems|appears|sounds) (?:to be )?{_JUDGED}|"
+    r"(?:should|could|must|needs? to|would|can|may) (?:\w+ )?"
+    r"(?:be (?:more|less|better|improved|rewritten|revised|changed|made)|not\b|avoid|include|mention|"
+    r"acknowledge|also|provide|have|address|focus|encourage|use|remove)|"
+    r"(?:contains|provides|lacks|fails|does not|doesn't|did not|encourages|promotes|ignores|assumes|perpetuates))",
+    _I | re.MULTILINE,
+)
+_CONCEDES = re.compile(
+    r"^\W*(?:you(?:'re| are) (?:absolutely |completely |quite )?right[,.!]? (?:and |that )?"
+    r"(?:my|i should|i was|the (?:response|answer))|"
+    r"(?:i'm |i am )?(?:sorry|i apologi[sz]e|apologies) (?:for|if) (?:the|my|any) (?:\w+ )?(?:confusion|"
+    r"mistakes?|errors?|oversight|inaccura\w+|inappropriate|misunderstanding|harm|offen[cs]e))",
+    _I,
+)
+_THANKS = re.compile(
+    r"\b(?:thank you|thanks|i appreciate|we appreciate)\b[^.!?\n]{0,60}?\b"
+    r"(?:critiques?|criticisms?|(?:your|the|this) feedback|"
+    r"point(?:ing)? (?:\w+ )?out|(?:your|the|this) corrections?|to my attention|revision request)\b",
+    _I,
+)
+
+_TURN = re.compile(rf"^{_MARK}(?:human|user|h){_MARK}:(?P<said>.{{0,400}}(?:\n.{{0,400}})?)", _I | re.MULTILINE)
+_OTHER_TURN = re.compile(rf"\n{_MARK}(?:assistant|ai){_MARK}:", _I)
+_SPOKEN = re.compile(r"\?|\b(?:i|i'm|my|me|you|your|please|thanks|thank|hello|critique|rewrite)\b", _I)
+
+
+def wants_repetition(asked: str) -> bool:
+    """Whether the user asked for the same thing many times over."""
+    return _WANTS_REPETITION.search(asked) is not None
+
+
+def tokens(text: str, asked: str) -> bool:
+    """Whether tokens of a chat template or a tool call stand in `text` that the user did not bring up."""
+    if not _TOKEN_STARTS.search(text):
+        return False
+    found = {match.group().casefold() for match in _TOKEN.finditer(text)}
+    if text.rstrip().endswith("</s>") and "<s>" not in text:
+        found.add("</s>")
+    if not found or _ABOUT_TOKENS.search(asked):
+        return False
+    return any(token not in asked.casefold() for token in found)
+
+
+def scaffold(text: str, asked: str, *, had_answer: bool) -> bool:
+    """Whether a revision carries the loop's scaffold: labels, a preamble, a remark on the rewriting, tokens.
+
+    After an earlier answer (`had_answer`) the user may have asked for "a revised version" in words of any kind.
+    """
+    if tokens(text, asked):
+        return True
+    plain = straight(text)
+    critique_wanted, revision_wanted = bool(_WANTS_CRITIQUE.search(asked)), bool(_WANTS_REVISION.search(asked))
+    lower = plain.casefold()
+    request = _REQUEST_LABEL.search(plain) if "request" in lower else None
+    if request and request.group().strip().casefold() not in asked.casefold():
+        return True
+    for label in _LABEL.finditer(plain):
+        wanted = critique_wanted if label.group(1) else revision_wanted or critique_wanted
+        if not wanted:
+            return True
+    preamble = _PREAMBLE.search(opening(text))
+    if preamble and had_answer and preamble["noun"] in ("version", "message", "text"):
+        preamble = None
+    if not revision_wanted and (preamble or _remark(plain)):
+        return True
+    if _SELF_LABEL.search(plain) and not _WANTS_TURNS.search(asked):
+        return True
+    return not critique_wanted and ("criti" in lower or "request" in lower) and _named_critique(plain)
+
+
+def writes_revision(text: str) -> bool:
+    """Whether a critique goes on to write the loop's next step: its labels, or "Here is the revised answer:"."""
+    plain = straight(text)
+    label = _LABEL.search(plain)
+    return bool(_REQUEST_LABEL.search(plain) or (label and label.group(2)) or _GIVES_REVISION.search(plain))
+
+
+def _remark(plain: str) -> bool:
+    """ "I have rewritten my answer ...": before the answer or after it, not in the middle of a story."""
+    return bool(_REWROTE.search(plain[:300]) or _REWROTE.search(plain[-300:]))
+
+
+def _named_critique(plain: str) -> bool:
+    # "In response to the critique, Manet ..." is history; "as per your critique" can only be the loop.
+    return any(match["whose"].casefold() == "your" or match.start() < 40 for match in _AS_PER.finditer(plain))
+
+
+def point_of_view(text: str, asked: str, *, had_answer: bool) -> bool:
+    """Whether a revision loses the point of view: speaks about the answer, as the critic or to the critic.
+
+    Args:
+        asked: what the user said; a user who brings up answers, reviews or dialogues gets text about them.
+        had_answer: the conversation holds an earlier answer, so that "my previous answer" may be that one.
+    """
+    if writes_turn(text, asked):
+        return True
+    start = opening(text, sentences=3)
+    answer_meant = bool(_MENTIONS_ANSWER.search(asked) or _WANTS_CRITIQUE.search(asked))
+    if not answer_meant:
+        if (_ABOUT_ASSISTANT.search(start) and not _MENTIONS_PARTIES.search(asked)) or _ABOUT_ANSWER.search(start):
+            return True
+        if not had_answer and _ABOUT_PREVIOUS.search(start):
+            return True
+    letter = bool(_WANTS_LETTER.search(asked))
+    thanks = _THANKS.search(opening(text))
+    if thanks and not letter:
+        return True
+    return not had_answer and not letter and _CONCEDES.search(start) is not None
+
+
+def writes_turn(text: str, asked: str) -> bool:
+    """Whether `text` goes on to write the user's next turn: "Human: ..." at the start of a line, said by someone."""
+    if _WANTS_TURNS.search(asked):
+        return False
+    plain = straight(text).rstrip()
+    end = len(plain)
+    answered = max((match.start() for match in _OTHER_TURN.finditer(plain)), default=-1)
+    for turn in _TURN.finditer(plain):
+        said = turn["said"].strip()
+        if turn.start() and not said and turn.end() >= end:
+            return True
+        if _SPOKEN.search(said) or turn.start() < answered:
+            return True
+    return False

@@ -1,0 +1,233 @@
+"""Critique and revise: the supervised stage of Constitutional AI.
+
+Bai et al. 2022 (arXiv 2212.08073), section 3: a draft, then `rounds` times a critique under a principle drawn anew and a
+revision. Every step is kept. What a model does wrong is flagged (`cai.faults`), drawn again a few times and never passed
+on: a round whose revision stays faulty leaves the answer as it was, and the next round starts from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cai import faults
+from cai.constitution.draw import draw
+from cai.constitution.load import Constitution
+from cai.engine import Completion, Generate, Request, Sampling
+from cai.records import Messages, Prompt, Quarantined, Response, content_hash
+from cai.stages.transcript import Asked, Transcript, wording
+
+STAGE = "revise"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The loop's parameters; see `cai.config.ReviseConfig` for their meaning."""
+
+    constitution: Constitution
+    transcript: Transcript
+    seed: int
+    rounds: int
+    principles_per_critique: int
+    critique: bool
+    unrevised_tags: frozenset[str]
+    unrevised_samples: int
+    retries: int
+    draft: Sampling
+    critic: Sampling
+    revision: Sampling
+
+    def revises(self, prompt: Prompt) -> bool:
+        """Whether the loop applies to this prompt, or it is only answered."""
+        return self.rounds > 0 and not self.unrevised_tags.intersection(prompt.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What became of one prompt: its responses in the order in which they arose, and the reason it yields no row, if any."""
+
+    prompt_id: str
+    responses: tuple[Response, ...]
+    quarantined: Quarantined | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The last try at a step, with what the tries before it got wrong."""
+
+    completion: Completion
+    text: str
+    flags: tuple[str, ...]
+    seed: int
+    attempts: tuple[dict[str, Any], ...]
+    tokens: int
+
+
+def method(plan: Plan) -> Callable[[Prompt, Generate], Awaitable[Chain]]:
+    """The loop as a coroutine over one prompt; it knows nothing of servers, batches or files."""
+
+    async def revise(prompt: Prompt, generate: Generate) -> Chain:
+        if not plan.revises(prompt):
+            drafts = [await _draft(plan, prompt, generate, sample) for sample in range(plan.unrevised_samples)]
+            return Chain(
+                prompt.id, tuple(drafts), None if any(_usable(d) for d in drafts) else _faulty(prompt, drafts[-1])
+            )
+        responses = [await _draft(plan, prompt, generate, 0)]
+        answer = responses[0]
+        if "empty" in answer.flags:
+            return Chain(prompt.id, tuple(responses), _faulty(prompt, answer))
+        for number in range(1, plan.rounds + 1):
+            response = await _round(plan, prompt, answer, number, generate)
+            responses.append(response)
+            if _usable(response):
+                answer = response
+        quarantined = _faulty(prompt, responses[-1]) if answer is responses[0] else None
+        return Chain(prompt.id, tuple(responses), quarantined)
+
+    return revise
+
+
+def _usable(response: Response) -> bool:
+    return not faults.BLOCKING.intersection(response.flags)
+
+
+def _faulty(prompt: Prompt, response: Response) -> Quarantined:
+    flags = ", ".join(flag for flag in response.flags if flag in faults.BLOCKING)
+    if response.round == 0:
+        reason, detail = "faulty_draft", f"the draft is faulty: {flags}"
+    else:
+        reason, detail = "no_clean_revision", f"no round gave a clean revision; the last one: {flags}"
+    return Quarantined(id=prompt.id, stage=STAGE, reason=reason, detail=detail, input=prompt.row())
+
+
+async def _draft(plan: Plan, prompt: Prompt, generate: Generate, sample: int) -> Response:
+    def flags(completion: Completion, text: str) -> tuple[str, ...]:
+        return faults.draft_flags(text, finish_reason=completion.finish_reason, prompt=prompt.messages)
+
+    name = "draft" if sample == 0 else f"draft{sample}"
+    # A cut-off draft can still be criticised and revised; only as a training row of its own it is worth another try.
+    tolerated = frozenset({"truncated"}) if plan.revises(prompt) else frozenset()
+    step = await _step(
+        plan,
+        prompt,
+        generate,
+        "policy",
+        plan.transcript.draft(prompt.messages),
+        plan.draft,
+        flags,
+        (0, name),
+        tolerated,
+    )
+    return _response(plan, prompt, step, number=0, sampling=plan.draft)
+
+
+async def _round(plan: Plan, prompt: Prompt, parent: Response, number: int, generate: Generate) -> Response:
+    chosen = draw(
+        plan.constitution,
+        seed=plan.seed,
+        prompt_id=prompt.id,
+        round=number,
+        count=plan.principles_per_critique,
+        overrides=prompt.overrides,
+    )
+    asked = wording(plan.constitution, chosen)
+    critique: _Step | None = None
+    if plan.critique:
+
+        def critique_flags(completion: Completion, text: str) -> tuple[str, ...]:
+            return faults.critique_flags(text, finish_reason=completion.finish_reason, response=parent.text)
+
+        request = plan.transcript.for_critique(prompt.messages, parent.text, asked)
+        # A cut-off or clumsy critique can still lead to a good revision; an empty one cannot.
+        tolerated = faults.BLOCKING - {"empty"}
+        critique = await _step(
+            plan, prompt, generate, "critic", request, plan.critic, critique_flags, (number, "critique"), tolerated
+        )
+
+    def revision_flags(completion: Completion, text: str) -> tuple[str, ...]:
+        return faults.revision_flags(
+            text,
+            finish_reason=completion.finish_reason,
+            parent=parent.text,
+            critique=critique.text if critique else None,
+            prompt=prompt.messages,
+        )
+
+    request = plan.transcript.for_revision(prompt.messages, parent.text, asked, critique.text if critique else None)
+    step = await _step(
+        plan, prompt, generate, "reviser", request, plan.revision, revision_flags, (number, "revision"), frozenset()
+    )
+    return _response(
+        plan, prompt, step, number=number, sampling=plan.revision, parent=parent, asked=asked, critique=critique
+    )
+
+
+async def _step(
+    plan: Plan,
+    prompt: Prompt,
+    generate: Generate,
+    role: str,
+    request: Messages | str,
+    sampling: Sampling,
+    flags_of: Callable[[Completion, str], tuple[str, ...]],
+    place: tuple[int, str],
+    tolerated: frozenset[str],
+) -> _Step:
+    """Ask until an answer has no blocking flag but the tolerated ones, at most `retries` times again."""
+    attempts: list[dict[str, Any]] = []
+    tokens = 0
+    for attempt in range(plan.retries + 1):
+        # No part of the seed depends on the principles, so an edited text alone changes what is asked.
+        seed = int(content_hash(plan.seed, prompt.id, *place, attempt, length=8), 16) & 0x7FFFFFFF
+        stops = plan.transcript.stops
+        completion = await generate(Request(request, dataclasses.replace(sampling, stop=stops), seed, role))
+        text = completion.text.strip()
+        flags = flags_of(completion, text)
+        tokens += completion.completion_tokens
+        step = _Step(completion, text, flags, seed, tuple(attempts), tokens)
+        if not (faults.BLOCKING - tolerated).intersection(flags):
+            break
+        attempts.append(
+            {"step": place[1], "text": text, "flags": list(flags), "finish_reason": completion.finish_reason}
+        )
+    return step
+
+
+def _response(
+    plan: Plan,
+    prompt: Prompt,
+    step: _Step,
+    *,
+    number: int,
+    sampling: Sampling,
+    parent: Response | None = None,
+    asked: Asked | None = None,
+    critique: _Step | None = None,
+) -> Response:
+    said = {"seed": step.seed, **dataclasses.asdict(sampling)}
+    said.pop("stop")
+    parent_id = parent.id if parent else None
+    principles = asked.principle_ids if asked else ()
+    model = step.completion.model
+    key = content_hash(
+        prompt.id, number, parent_id, principles, critique.text if critique else None, model, said, step.text
+    )
+    return Response(
+        id=key,
+        prompt_id=prompt.id,
+        round=number,
+        text=step.text,
+        model=model,
+        sampling=said,
+        finish_reason=step.completion.finish_reason,
+        parent_id=parent_id,
+        principle_ids=principles,
+        critique=critique.text if critique else None,
+        critique_model=critique.completion.model if critique else None,
+        critique_flags=critique.flags if critique else (),
+        flags=step.flags,
+        attempts=(*(critique.attempts if critique else ()), *step.attempts),
+        tokens=step.tokens + (critique.tokens if critique else 0),
+    )

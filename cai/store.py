@@ -1,0 +1,308 @@
+"""Files that survive what happens to them: append-only logs found by key, atomic replacement, one writer at a time.
+
+A `Log` is JSONL. Appending is one `write` of whole lines, so a killed process leaves at most one torn line, at the end;
+opening the log sets that line aside (`<name>.torn`) and goes on. A failed write (full disk) is undone before the error
+is raised, so the file never holds half a row followed by more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from cai.errors import RunError, StoreError
+
+_SYNC_EVERY = 2.0
+"""Seconds between fsyncs: what a power cut may cost. A killed process loses nothing that was appended."""
+
+_CHUNK = 1 << 20
+
+
+def encode(row: Mapping[str, Any]) -> bytes:
+    """One JSON line with its newline. Text stays readable; a lone surrogate, which UTF-8 cannot carry, is escaped."""
+    try:
+        return json.dumps(row, ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(row, ensure_ascii=True, separators=(", ", ": ")).encode() + b"\n"
+
+
+def disk_error(error: OSError, path: Path) -> StoreError:
+    """The `StoreError` that a failed read or write means to a user."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    what = "the disk is full" if full else f"cannot write: {error.strerror}"
+    mend = "free some space and run the same command again; nothing finished is lost" if full else "check the folder"
+    return StoreError(what, where=str(path), mend=mend)
+
+
+class Log:
+    """Append-only JSONL whose rows are found by the text under `key`.
+
+    Memory: about 150 bytes a row (a 12-byte digest and an offset), whatever the rows' size. A key that is appended again
+    replaces the earlier row for readers; both stay in the file.
+
+    Args:
+        path: created with its folder when missing.
+        key: the field whose text names a row.
+
+    Raises:
+        StoreError: the file cannot be opened, or a line before the last is not a row.
+    """
+
+    def __init__(self, path: Path, *, key: str = "id") -> None:
+        self.path = path
+        self.key = key
+        self._index: dict[bytes, int] = {}
+        # The key is near the front of every line we write; parsing the whole line only to find it would cost minutes.
+        # A short prefix of plain values may stand before it (`schema`), anything else takes the slow way.
+        self._key_pattern = re.compile(rb'\{(?:"schema": \d+, )?"' + re.escape(key).encode() + rb'": "([^"\\]*)"')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise disk_error(error, path) from error
+        self._synced = time.monotonic()
+        try:
+            self._size = self._scan()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _scan(self) -> int:
+        offset, last = 0, b""
+        with open(os.dup(self._fd), "rb", buffering=_CHUNK) as file:  # noqa: PTH123 (a descriptor, not a path)
+            file.seek(0)
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    self._set_aside(line, offset)
+                    break
+                self._index[_digest(self._key_of(line, number))] = offset
+                offset += len(line)
+                last = line
+        if last:
+            # A crash of the machine, unlike one of the process, can leave zeros or stale bytes in the last block.
+            try:
+                json.loads(last)
+            except ValueError:
+                offset -= len(last)
+                self._index = {key: at for key, at in self._index.items() if at != offset}
+                self._set_aside(last, offset)
+        return offset
+
+    def _set_aside(self, torn: bytes, offset: int) -> None:
+        try:
+            with self.path.with_name(self.path.name + ".torn").open("ab") as file:
+                file.write(torn.rstrip(b"\n") + b"\n")
+            os.ftruncate(self._fd, offset)
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+
+    def _key_of(self, line: bytes, number: int) -> str:
+        match = self._key_pattern.match(line)
+        if match and line.endswith(b"}\n"):
+            return match.group(1).decode()
+        try:
+            return str(json.loads(line)[self.key])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"line {number} is not a row with the key {self.key!r}",
+                where=str(self.path),
+                mend="restore the file from a copy, or delete that line",
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, key: str) -> bool:
+        return _digest(key) in self._index
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The newest row with this key, or None.
+
+        Raises:
+            StoreError: the row cannot be read back.
+        """
+        offset = self._index.get(_digest(key))
+        if offset is None:
+            return None
+        row = self._read_at(offset)
+        return row if row.get(self.key) == key else None
+
+    def _read_at(self, offset: int) -> dict[str, Any]:
+        data, size = b"", 4096
+        while not data.endswith(b"\n"):
+            data = os.pread(self._fd, size, offset)
+            end = data.find(b"\n")
+            if end >= 0:
+                data = data[: end + 1]
+            elif len(data) < size:
+                break
+            size *= 4
+        try:
+            row: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise StoreError(f"the row at byte {offset} cannot be read", where=str(self.path)) from error
+        return row
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row behind the others.
+
+        Raises:
+            StoreError: the disk is full or the file cannot be written; the log is left as it was before.
+        """
+        line = encode(row)
+        try:
+            written = os.write(self._fd, line)
+            if written < len(line):  # a full disk takes what fits; the next write says why
+                os.write(self._fd, line[written:])
+                if os.fstat(self._fd).st_size != self._size + len(line):
+                    raise OSError(errno.ENOSPC, "short write")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            raise disk_error(error, self.path) from error
+        self._index[_digest(str(row[self.key]))] = self._size
+        self._size += len(line)
+        if time.monotonic() - self._synced > _SYNC_EVERY:
+            self.sync()
+
+    def sync(self) -> None:
+        """Force what was appended to the disk."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            try:
+                self.sync()
+            finally:
+                os.close(self._fd)
+                self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, streaming; a torn last line is left out (its writer was killed, or still writes).
+
+    Raises:
+        StoreError: the file cannot be read, or a line before the last is not a JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("not an object")
+                except ValueError as error:
+                    raise StoreError("not a JSON object", where=f"{path}:{number}") from error
+                yield row
+    except OSError as error:
+        raise StoreError(f"cannot read: {error.strerror}", where=str(path)) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a whole file anew: readers see the old one or the new one, never half of it.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written; the old file stays.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb", buffering=_CHUNK) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """`text` as the whole content of `path`, atomically."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as an indented JSON document, atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+class Lock:
+    """An exclusive hold on a folder, freed by the kernel when the process ends, however it ends.
+
+    Raises:
+        RunError: another process holds it; names its pid.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / ".lock"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+")
+        except OSError as error:
+            raise disk_error(error, path) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise RunError(
+                f"another process (pid {holder}) is working on this run",
+                where=str(folder),
+                mend="wait for it to end, or give another --run-dir",
+            ) from error
+        with contextlib.suppress(OSError):  # on a full disk the hold stands even if the pid cannot be written
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()))
+            self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,144 @@
+"""`cai constitution`: exit codes, what goes to stdout and what to stderr."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cai.cli.constitution import app
+
+PRINCIPLE = "id: {name}\ntitle: {name}\ncritique: Is it {name}?\nrevision: Make it {name}.\njudge: Which is {name}?\n"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for kind in ("constitution", "principles"):
+        (tmp_path / kind).mkdir()
+    for name in ("kind", "brief"):
+        (tmp_path / "principles" / f"{name}.yaml").write_text(PRINCIPLE.format(name=name))
+    for name, weight in (("one", 1), ("two", 3)):
+        text = f"name: {name}\nprinciples:\n  - id: kind\n  - id: brief\n    weight: {weight}\n"
+        (tmp_path / "constitution" / f"{name}.yaml").write_text(text)
+    return tmp_path
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_lint_prints_places_and_exits_1(project: Path) -> None:
+    assert run("lint").stdout == ""
+    (project / "principles" / "kind.yaml").write_text(PRINCIPLE.format(name="kind") + "tagz: [x]\n")
+    line = "principles/kind.yaml:6:1: unknown key 'tagz'; did you mean 'tags'?"
+    assert run("lint", code=1).stdout.splitlines() == [line]
+    assert run("lint", "principles", "constitution/one.yaml", code=1).stdout.splitlines() == [line]
+    assert json.loads(run("lint", "--json", code=1).stdout) == {
+        "problems": [
+            {
+                "file": "principles/kind.yaml",
+                "line": 6,
+                "column": 1,
+                "message": "unknown key 'tagz'; did you mean 'tags'?",
+            }
+        ]
+    }
+
+
+def test_lint_of_a_sound_file_as_json_is_an_empty_list() -> None:
+    assert json.loads(run("lint", "principles/kind.yaml", "--json").stdout) == {"problems": []}
+
+
+def test_misuse_exits_2_with_one_line_on_stderr() -> None:
+    result = run("lint", "nowhere", code=2)
+    assert result.stdout == ""
+    assert result.stderr.startswith("cai: error: constitution: no constitution 'nowhere'")
+    assert run("show", "oen", code=2).stderr.count("\n") == 1
+    run("lint", "--jsno", code=2)
+
+
+def test_show() -> None:
+    data = json.loads(run("show", "two", "--json").stdout)
+    assert data["name"] == "two"
+    assert [(p["id"], p["weight"]) for p in data["principles"]] == [("kind", 1.0), ("brief", 3.0)]
+    text = run("show", "constitution/two.yaml").stdout
+    assert "75.0%" in text
+    assert "Is it brief?" in text
+
+
+def test_show_of_a_broken_constitution_lists_every_problem(project: Path) -> None:
+    path = project / "constitution" / "one.yaml"
+    path.write_text("name: one\nprinciples:\n  - id: kidn\n  - id: breif\n")
+    lines = run("show", "one", code=2).stderr.splitlines()
+    assert lines == [
+        "cai: error: constitution/one.yaml:3:9: no principle 'kidn'; did you mean 'kind'?",
+        "cai: error: constitution/one.yaml:4:9: no principle 'breif'; did you mean 'brief'?",
+    ]
+
+
+def test_diff(project: Path) -> None:
+    assert "re-weighted brief: 1.0 -> 3.0" in run("diff", "one", "two").stdout
+    run_dir = project / "run"
+    run_dir.mkdir()
+    response = {"schema": 1, "id": "r", "prompt_id": "p", "round": 1, "text": "", "model": "m", "sampling": {}}
+    (run_dir / "recipe.yaml").write_text("seed: 1\n")
+    (run_dir / "responses.jsonl").write_text(
+        json.dumps({**response, "finish_reason": "stop", "principle_ids": ["other"]}) + "\n"
+    )
+    result = run("diff", "one", "two", "--run", "run", "--json")
+    data = json.loads(result.stdout)
+    assert data["reweighted"] == [{"id": "brief", "old": 1.0, "new": 3.0}]
+    assert data["run"] == {"rows": 1, "rows_changed": 1, "rounds": 1, "rounds_changed": 1}
+    assert "1 rounds of run were not drawn from one" in result.stderr
+    assert "1 of 1 rows change" in run("diff", "one", "two", "--run", "run").stdout
+    assert "run" not in json.loads(run("diff", "one", "one", "--json").stdout)
+
+
+def test_schema(project: Path) -> None:
+    assert json.loads(run("schema", "principle").stdout)["title"] == "cai principle"
+    assert set(json.loads(run("schema").stdout)) == {"principle", "constitution"}
+    assert run("schema", "--write", "schema").stdout == ""
+    assert json.loads((project / "schema" / "principle.schema.json").read_text())["title"] == "cai principle"
+    run("schema", "principel", code=2)
+
+
+def test_import_and_export(project: Path) -> None:
+    source = {
+        "harmful0": {
+            "prompt": ["\n\nCritiqueRequest: Is it kind?\n\nCritique:"],
+            "edit_request": "\n\nRevisionRequest: Be kind.\n\nRevision:",
+        }
+    }
+    Path("in.json").write_text(json.dumps(source))
+    result = run("import", "in.json", "--format", "anthropic", "--out", "new", "--name", "paper")
+    assert result.stdout == ""
+    run("import", "in.json", "--format", "anthropic", "--out", "new", "--name", "paper", code=2)
+    run("import", "in.json", "--format", "anthropic", "--out", "new", "--name", "paper", "--force")
+    assert run("lint", "new").stdout == ""
+    run("export", "new/constitution/paper.yaml", "--format", "anthropic", "--out", "out.json")
+    assert json.loads(Path("out.json").read_text()) == source
+    result = run("export", "two", "--format", "anthropic", "--out", "out.json", code=2)
+    assert "the file exists already" in result.stderr
+    assert json.loads(Path("out.json").read_text()) == source
+    result = run("export", "two", "--format", "anthropic", "--out", "out.json", "--force")
+    assert result.stderr.splitlines() == [
+        "cai: not in out.json: the judge questions of kind, brief",
+        "cai: not in out.json: the weights",
+    ]
+    run("export", "two", "--format", "anthropic", "--part", "preference", "--out", "judge.json")
+    assert json.loads(Path("judge.json").read_text()) == ["\nWhich is kind? Options:", "\nWhich is brief? Options:"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    # Typer itself is there; what a command needs comes when it runs.
+    code = (
+        "import sys, cai.cli.constitution; print([m for m in ('pydantic', 'yaml', 'rich.table') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

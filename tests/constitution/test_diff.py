@@ -1,0 +1,115 @@
+"""What changed between two constitutions, and how it reads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from cai.constitution.diff import diff, word_diff
+from cai.constitution.model import FewShot, Templates
+from cai.constitution.view import difference, summary, table
+
+from .conftest import Make
+
+
+def shown(value: Any) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(value)
+    return capture.get()
+
+
+def test_equal_constitutions_do_not_differ(make: Make) -> None:
+    changes = diff(make(["a", "b"]), make(["a", "b"], name="renamed"))
+    assert changes.same
+    assert shown(difference(changes)) == "no differences\n"
+
+
+def test_every_kind_of_change_is_named(make: Make) -> None:
+    old = make(
+        {"a": {}, "b": {"weight": 2}, "c": {}, "gone": {}},
+        few_shot=(FewShot(text="One."),),
+        system_prompt="Be kind.",
+    )
+    new = make(
+        {"c": {"level": "rule"}, "a": {"critique": "Critique a well."}, "b": {"weight": 3}, "more": {}},
+        few_shot=(FewShot(text="One."), FewShot(text="Two.")),
+        templates=Templates(critique="{rules} {request}"),
+    )
+    changes = diff(old, new)
+    assert not changes.same
+    row = json.loads(json.dumps(changes.row()))
+    assert row == {
+        "old": "test",
+        "new": "test",
+        "same": False,
+        "added": ["more"],
+        "removed": ["gone"],
+        "reworded": [{"id": "a", "fields": {"critique": {"old": "Critique a.", "new": "Critique a well."}}}],
+        "reweighted": [{"id": "b", "old": 2.0, "new": 3.0}],
+        "relevelled": [{"id": "c", "old": "goal", "new": "rule"}],
+        "reordered": True,
+        "levels": None,
+        "few_shot": [{"index": 1, "old": None, "new": {"text": "Two."}}],
+        "templates": {"critique": {"old": "{request}{precedence}", "new": "{rules} {request}"}},
+        "system_prompt": {"old": "Be kind.", "new": ""},
+    }
+    text = shown(difference(changes))
+    for line in (
+        "added more",
+        "removed gone",
+        "re-weighted b: 2.0 -> 3.0",
+        "re-levelled c: goal -> rule",
+        "the principles stand in another order",
+        "reworded a, critique: Critique a{+ well+}.",
+        "changed, system_prompt: [-Be kind.-]",
+    ):
+        assert line in text.splitlines()
+
+
+@given(st.text(st.sampled_from("ab, .\n")), st.text(st.sampled_from("ab, .\n")))
+def test_a_word_diff_holds_both_texts(old: str, new: str) -> None:
+    runs = word_diff(old, new)
+    assert "".join(text for kind, text in runs if kind != "new") == old
+    assert "".join(text for kind, text in runs if kind != "old") == new
+
+
+def test_a_word_diff_marks_words_not_letters() -> None:
+    assert word_diff("say it kindly.", "say it briefly.") == [
+        ("same", "say it "),
+        ("old", "kindly"),
+        ("new", "briefly"),
+        ("same", "."),
+    ]
+
+
+def test_the_table_gives_the_chance_of_each_draw(make: Make) -> None:
+    both = {"judge": "Which?", "asks": "Asks [b]much[/b]."}
+    text = shown(table(make({"a": {"weight": 3, **both}, "b": both, "off": {"weight": 0, **both}})))
+    assert [line.split("│")[4].strip() for line in text.splitlines() if "│" in line] == ["75.0%", "25.0%", "off"]
+    assert "Asks [b]much[/b]." in text  # brackets are text, not markup
+    split = shown(table(make({"a": {}, "j": {"critique": "", "revision": "", "judge": "Which?"}})))
+    cells = [[cell.strip() for cell in line.split("│")[4:6]] for line in split.splitlines() if "│" in line]
+    assert cells == [["100.0%", ""], ["", "100.0%"]]
+
+
+def test_the_summary_has_exactly_the_keys_that_scripts_rely_on(make: Make) -> None:
+    got = summary(make({"a": {"weight": 2, "judge": "Which?", "level": "rule", "axis": "honest"}}))
+    assert got == {
+        "name": "test",
+        "principles": [
+            {
+                "id": "a",
+                "axis": "honest",
+                "level": "rule",
+                "weight": 2.0,
+                "critique": "Critique a.",
+                "revision": "Revise a.",
+                "judge": "Which?",
+            }
+        ],
+    }
