@@ -335,7 +335,7 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["a", " ", "\n", '"', "`",
+    ["a", ".", "!?", " ", "\n", '"', "`",
      "<a", "ab", "I cannot ", "Human: ", "Human:\n", "sorry, but ", "better: ", "\n\nCritique",
      "\n \n\t", "the response could not ", "as an ai ", ". ",
      "here is a new ", "[INST", "I am really "],

@@ -89,7 +89,7 @@ def diff(
     if json:
         print_json(changes.row() | ({"run": touched.row()} if touched else {}))
         return
-    Console().print(difference(changes))
+    Console().print(difference(changes), soft_wrap=True)
     if touched:
         print(
             f"{run}: {touched.rows_changed} of {touched.rows} rows change, "

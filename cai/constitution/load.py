@@ -1,8 +1,8 @@
 """From files to a `Constitution`: the principles it names, bound to their weights and levels.
 
-Names are looked up as `cai.constitution.find` says. Principles are looked up beside the constitution (`../principles`, or its
-`principles_dir`), then among the shipped ones: an id in the nearest folder that has the file, a tag in the nearest
-folder where any principle carries it, so that a newer `cai` never adds principles to a tag of your own.
+Principles are looked up beside the constitution (`../principles`, or its `principles_dir`), then among those shipped:
+an id in the nearest folder that has the file, a tag in the nearest folder where any principle carries it, so that a
+newer `cai` never adds principles to a tag of your own.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Constitution:
 
     @cached_property
     def rules(self) -> tuple[str, ...]:
-        """What the slot {rules} says: what each principle of the strongest level asks; nothing if no template has it."""
+        """What the slot {rules} says: what each principle of the strongest level asks; empty if no template has it."""
         if "{rules}" not in self.templates.critique + self.templates.revision:
             return ()
         strongest = min(b.rank for b in self.principles)

