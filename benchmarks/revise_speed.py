@@ -1,8 +1,8 @@
-"""Generated tokens per second of `cai revise` beside five other ways to do the same work, on the same model and prompts.
+"""Generated tokens per second of `cai revise` beside five other ways to do the same work.
 
     python -m benchmarks.revise_speed [--rows 192] [--compile no|yes] [--only cai,raw,...]
 
-All run one round of draft, critique and revision per prompt, with the shipped constitution and its worked examples, on
+All have the same model and prompts, and run one round of draft, critique and revision per prompt, with the shipped constitution and its worked examples, on
 the shipped prompts (repeated with another number in front where more rows are asked for, so that no two are equal):
 
 - `cai`: the engine with its request log, as `cai revise` runs it;
@@ -94,7 +94,7 @@ def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
 
     async def cai(requests: list[Request] | None = None) -> tuple[float, float]:
         with tempfile.TemporaryDirectory() as folder, Log(Path(folder) / "requests.jsonl", key="key") as log:
-            engine = Engine({role: backend for role in ("policy", "critic", "reviser")}, log)
+            engine = Engine(dict.fromkeys(("policy", "critic", "reviser"), backend), log)
             kept: list[Request] = []
 
             async def generate(request: Request) -> Completion:
@@ -114,7 +114,7 @@ def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
         """The same method; a wave's requests are held back until every row has asked its next one."""
 
         async def go() -> tuple[float, float]:
-            engine = Engine({role: backend for role in ("policy", "critic", "reviser")})
+            engine = Engine(dict.fromkeys(("policy", "critic", "reviser"), backend))
             held: list[tuple[Request, asyncio.Future[Completion]]] = []
 
             async def generate(request: Request) -> Completion:

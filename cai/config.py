@@ -29,6 +29,12 @@ class PromptSource(StrictModel):
     turns: Literal["first", "all"] | None = Field(None, description="first: only up to the first user turn.")
     tags: tuple[str, ...] = Field((), description="Tags added to every prompt of this source.")
     limit: int | None = Field(None, ge=1, description="Take only the first so many.")
+    source: str = Field("", description="What rows name as their source; by default `path` as written here.")
+
+    @property
+    def label(self) -> str:
+        """What stands for the file in the rows' `source`; an absolute path leaves its folders out."""
+        return self.source or (Path(self.path).name if Path(self.path).is_absolute() else self.path)
 
 
 class SamplingConfig(StrictModel):
@@ -129,7 +135,8 @@ class LoadedRecipe:
         data["models"] = {
             role: {"backend": name, **config.model_dump(mode="json")} for role, (name, config) in self.models.items()
         }
-        for source in data["prompts"]:
+        for source, given in zip(data["prompts"], self.recipe.prompts, strict=True):
+            source["source"] = given.label
             source["path"] = str(self.resolve(source["path"]).resolve())
         if Path(data["constitution"]).suffix in (".yaml", ".yml"):
             data["constitution"] = str(self.resolve(data["constitution"]).resolve())

@@ -1,7 +1,7 @@
 """The scheduler: methods are plain coroutines that await `generate`; the engine keeps many of them in flight.
 
-There is no barrier between the steps of a method: each row asks its next request the moment its last one is answered,
-so the backend's batch stays full and a critique is asked while its draft is still in the prefix cache. Every completion
+There is no barrier between the steps of a method: each row asks its next request the moment its last one is
+answered, so the backend's batch stays full and a critique is asked while its draft is still in the prefix cache. Every completion
 is logged under the hash of its request before the method sees it; the same request is never generated twice, which makes
 resume, and "what does this edit change?", one mechanism.
 """

@@ -1,4 +1,4 @@
-"""What a run would cost, before any model loads: the method itself is run, with a stand-in that answers by rule of thumb.
+"""What a run would cost, before any model loads: the method itself runs, and a stand-in answers by rule of thumb.
 
 So the number of requests and the length of their prompts are those of the real loop, whatever its options; only the
 lengths of the answers are guessed. Completions that the run's request log already holds are found and counted as free.
@@ -7,6 +7,7 @@ lengths of the answers are guessed. Completions that the run's request log alrea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -84,35 +85,33 @@ def estimate(
     method: Callable[[Prompt, Generate], Awaitable[Any]],
     *,
     models: Mapping[str, str],
-    request_log: Path | None,
+    logs: Sequence[Path],
     past: Sequence[float],
 ) -> Estimate:
     """Play `method` through for the first `SAMPLE` prompts and scale up.
 
     Args:
         models: fingerprints by role.
-        request_log: of the run, if it has begun.
+        logs: request logs whose completions are free: of the run, if it has begun, and of runs that it reuses.
         past: tokens per second of earlier attempts with the same model.
     """
     source = iter(prompts)
     sample = list(itertools.islice(source, SAMPLE))
     total = len(sample) + sum(1 for _ in source)
-    log = Log(request_log, key="key") if request_log else None
     stand_ins = {name: _StandIn(name) for name in models.values()}
-    engine = Engine({role: stand_ins[name] for role, name in models.items()}, reuse=(log,) if log else ())
+    roles = {role: stand_ins[name] for role, name in models.items()}
 
-    async def play() -> None:
+    async def play(engine: Engine) -> None:
         for prompt in sample:
             try:
                 await method(prompt, engine.generate)
             except CaiError:
                 continue  # the run itself will say what is wrong with this row
 
-    try:
-        asyncio.run(play())
-    finally:
-        if log:
-            log.close()
+    with contextlib.ExitStack() as stack:
+        reuse = tuple(stack.enter_context(Log(path, key="key", read_only=True)) for path in logs)
+        engine = Engine(roles, reuse=reuse)
+        asyncio.run(play(engine))
     scale = total / len(sample) if sample else 0.0
     usage = engine.usage
     new_tokens = round(usage.fresh_completion_tokens * scale)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import time
 from collections import Counter
@@ -18,10 +19,10 @@ from typing import Any
 import yaml
 
 from cai import plugins, prompts, runs
-from cai.config import LoadedRecipe, SamplingConfig, load_recipe
+from cai.config import LoadedRecipe, PromptSource, SamplingConfig, load_recipe
 from cai.constitution.load import Constitution, load_constitution
 from cai.engine import Backend, Engine, RetryPolicy, Sampling, Usage, run_rows
-from cai.errors import BackendError, CaiError, ContextOverflow, RunError
+from cai.errors import BackendError, CaiError, ContextOverflow, InputError, RunError
 from cai.estimate import Estimate, estimate
 from cai.metrics import ReviseMetrics
 from cai.progress import Reporter
@@ -60,6 +61,14 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True) -> Job:
     name = recipe.constitution
     constitution = load_constitution(loaded.resolve(name) if name.endswith((".yaml", ".yml")) else name)
     options = recipe.revise
+    if options.rounds and not constitution.revising:
+        raise InputError(
+            "none of its principles has a critique request and a weight above 0",
+            where=f"constitution {constitution.name}",
+            mend="give one of them `critique` and `revision`, or set revise.rounds to 0",
+        )
+    for other in recipe.reuse if models else ():
+        runs.open_run(loaded.resolve(other))
     transcript = Transcript(constitution, style=options.style, few_shot=options.few_shot, critique=options.critique)
     plan = revise.Plan(
         constitution=constitution,
@@ -130,7 +139,10 @@ def inputs(job: Job) -> dict[str, Any]:
         "constitution": job.constitution.hash,
         "models": dict(sorted(job.fingerprints.items())),
         "prompts": [
-            {**source.model_dump(mode="json", exclude={"path"}), "sha256": _digest(job.loaded.resolve(source.path))}
+            {
+                **source.model_dump(mode="json", exclude={"path", "source"}),
+                "sha256": _digest(job.loaded.resolve(source.path)),
+            }
             for source in recipe.prompts
         ],
         "revise": recipe.revise.model_dump(mode="json"),
@@ -199,12 +211,11 @@ def _snapshot_prompts(job: Job, target: Path) -> tuple[int, list[dict[str, str]]
         for source in job.loaded.recipe.prompts:
             taken = 0
             options = prompts.ReadOptions(fields=source.fields, turns=source.turns)
-            rows = prompts.read_rows(
-                job.loaded.resolve(source.path), source.format, options=options, tags=tuple(source.tags)
-            )
+            path = job.loaded.resolve(source.path)
+            rows = prompts.read_rows(path, source.format, options=options, tags=tuple(source.tags))
             for row in rows:
                 if isinstance(row, prompts.BadRow):
-                    bad.append({"where": row.where, "reason": row.reason})
+                    bad.append({"where": _told(row.where, path, source), "reason": row.reason})
                     continue
                 if source.limit is not None and taken >= source.limit:
                     break
@@ -213,13 +224,18 @@ def _snapshot_prompts(job: Job, target: Path) -> tuple[int, list[dict[str, str]]
                     repeated += 1
                     continue
                 seen.add(row.id)
-                file.write(encode(row.row()))
+                file.write(encode(dataclasses.replace(row, source=_told(row.source, path, source)).row()))
     if repeated:
         bad.append({"where": "prompts", "reason": f"{repeated} exact duplicates left out"})
     if not seen:
         detail = f"; the first row that could not be read: {bad[0]['where']}: {bad[0]['reason']}" if bad else ""
         raise RunError(f"there is not one prompt to work on{detail}", where="prompts")
     return len(seen), bad
+
+
+def _told(where: str, path: Path, source: PromptSource) -> str:
+    """A place in `path` as the recipe names it, so that no path of this machine enters the data."""
+    return source.label + where.removeprefix(str(path)) if where.startswith(str(path)) else where
 
 
 def read_prompts(place: RunFolder) -> Iterator[Prompt]:
@@ -440,12 +456,12 @@ def _card(
 def dry_run(job: Job, folder: Path) -> Estimate:
     """What a run would ask for, before any model loads; counts what its request log already holds as free."""
     place = RunFolder(folder)
-    sources: Iterable[Prompt] = _source_prompts(job)
+    logs = [place.requests, *(job.loaded.resolve(other) / "requests.jsonl" for other in job.loaded.recipe.reuse)]
     return estimate(
-        sources,
+        _source_prompts(job),
         revise.method(job.plan),
         models=job.fingerprints,
-        request_log=place.requests if place.requests.is_file() else None,
+        logs=[log for log in logs if log.is_file()],
         past=past_speeds(folder.parent, job.fingerprints["policy"]),
     )
 

@@ -1,8 +1,8 @@
 """Critique and revise: the supervised stage of Constitutional AI.
 
-Bai et al. 2022 (arXiv 2212.08073), section 3: a draft, then `rounds` times a critique under a principle drawn anew and a
-revision. Every step is kept. What a model does wrong is flagged (`cai.faults`), drawn again a few times and never passed
-on: a round whose revision stays faulty leaves the answer as it was, and the next round starts from there.
+Bai et al. 2022 (arXiv 2212.08073), section 3: a draft, then `rounds` times a critique under a principle drawn anew
+and a revision. Every step is kept. What a model does wrong is flagged (`cai.faults`), drawn again a few times and never
+passed on: a round whose revision stays faulty leaves the answer as it was, and the next round starts from there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai import faults
-from cai.constitution.draw import draw
+from cai.constitution.draw import draw, set_aside
 from cai.constitution.load import Constitution
 from cai.engine import Completion, Generate, Request, Sampling
 from cai.records import Messages, Prompt, Quarantined, Response, content_hash
@@ -46,7 +46,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What became of one prompt: its responses in the order in which they arose, and the reason it yields no row, if any."""
+    """What became of one prompt: its responses in the order in which they arose; the reason if it yields no row."""
 
     prompt_id: str
     responses: tuple[Response, ...]
@@ -74,6 +74,8 @@ def method(plan: Plan) -> Callable[[Prompt, Generate], Awaitable[Chain]]:
             return Chain(
                 prompt.id, tuple(drafts), None if any(_usable(d) for d in drafts) else _faulty(prompt, drafts[-1])
             )
+        if all(set_aside(bound, prompt.overrides) for bound in plan.constitution.revising):
+            return Chain(prompt.id, (), _unguided(plan, prompt))
         responses = [await _draft(plan, prompt, generate, 0)]
         answer = responses[0]
         if "empty" in answer.flags:
@@ -91,6 +93,14 @@ def method(plan: Plan) -> Callable[[Prompt, Generate], Awaitable[Chain]]:
 
 def _usable(response: Response) -> bool:
     return not faults.BLOCKING.intersection(response.flags)
+
+
+def _unguided(plan: Plan, prompt: Prompt) -> Quarantined:
+    detail = (
+        f"its overrides ({', '.join(prompt.overrides)}) set aside every principle of the constitution "
+        f"{plan.constitution.name!r} that a critique can draw"
+    )
+    return Quarantined(id=prompt.id, stage=STAGE, reason="no_principle", detail=detail, input=prompt.row())
 
 
 def _faulty(prompt: Prompt, response: Response) -> Quarantined:

@@ -1,7 +1,7 @@
 """How the steps of the loop are put to a model: as a conversation, or as a plain transcript for base models.
 
-`chat`: the critique and revision requests are user turns behind the answer, so each step's prompt begins with the whole
-prompt of the step before it and is served from the prefix cache. `base`: the paper's transcript with its
+`chat`: the critique and revision requests are user turns behind the answer, so each step's prompt begins with the
+whole prompt of the step before it and is served from the prefix cache. `base`: the paper's transcript with its
 `CritiqueRequest:`, `Critique:`, `RevisionRequest:` and `Revision:` labels (Bai et al. 2022, arXiv 2212.08073, appendix).
 """
 
@@ -35,14 +35,8 @@ class Asked:
 
 def wording(constitution: Constitution, chosen: Sequence[Bound]) -> Asked:
     """The requests of one round, the constitution's templates filled with the principles drawn (strongest first)."""
-    levels = {bound.level.name: bound.level for bound in chosen}
-    precedence = ""
-    if len(levels) > 1:
-        precedence = " If these conflict, the one that stands earlier wins."
-    strongest = min(bound.rank for bound in constitution.principles)
-    rules = "\n".join(
-        f"- {b.principle.asks or b.principle.title}" for b in constitution.principles if b.rank == strongest
-    )
+    precedence = _precedence(chosen)
+    rules = "\n".join(f"- {rule}" for rule in constitution.rules)
 
     def fill(template: str, requests: list[str]) -> str:
         # Several principles often end in the same sentence ("Reply with the new answer only."): numbered, each keeps it.
@@ -55,6 +49,21 @@ def wording(constitution: Constitution, chosen: Sequence[Bound]) -> Asked:
         critique=fill(constitution.templates.critique, [b.principle.critique.strip() for b in chosen]),
         revision=fill(constitution.templates.revision, [b.principle.revision.strip() for b in chosen]),
     )
+
+
+def _precedence(chosen: Sequence[Bound]) -> str:
+    """Which of the numbered requests wins, by level; empty where no two levels meet, as equals are weighed."""
+    levels: dict[str, list[str]] = {}
+    for number, bound in enumerate(chosen, 1):
+        levels.setdefault(bound.level.name, []).append(str(number))
+    if len(levels) < 2:
+        return ""
+    meanings = {bound.level.name: bound.level.meaning.strip().rstrip(".") for bound in chosen}
+    order = ", then ".join(
+        f"{' and '.join(numbers)} ({name}{': ' if meanings[name] else ''}{meanings[name]})"
+        for name, numbers in levels.items()
+    )
+    return f"\nIf these conflict, what comes first wins: {order}."
 
 
 class Transcript:
