@@ -13,16 +13,15 @@ import argparse
 import gzip
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import report
 
 THRESHOLD_MB = 300
 IMPORT = "from cai.cli.prompts import app; app()"
@@ -91,23 +90,9 @@ def main() -> None:
         value=large["peak_rss_mb"],
         threshold=THRESHOLD_MB,
         holds=large["peak_rss_mb"] < THRESHOLD_MB,
-        unit="MB peak RSS of an import with exact de-duplication",
+        unit="MB peak RSS of an import with exact de-duplication (less than)",
         details={"small": small, "large": large, "bytes_a_row_between_them": round(grown, 1)},
     )
-
-
-def report(**claim: Any) -> None:
-    """Write `benchmarks/results/<claim>.json`: what was found, and on what."""
-    found = claim | {
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
-        "versions": {"python": platform.python_version(), "cai": metadata.version("cai")},
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "-m", "benchmarks.prompts_stream", *sys.argv[1:]]),
-    }
-    path = Path(__file__).parent / "results" / f"{claim['claim']}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

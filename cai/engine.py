@@ -1,20 +1,20 @@
 """The scheduler: methods are plain coroutines that await `generate`; the engine keeps many of them in flight.
 
-There is no barrier between the steps of a method: each row asks its next request the moment its last one is
-answered, so the backend's batch stays full and a critique is asked while its draft is still in the prefix cache. Every completion
-is logged under the hash of its request before the method sees it; the same request is never generated twice, which makes
-resume, and "what does this edit change?", one mechanism.
+There is no barrier between the steps of a method: each row asks its next request the moment its last one is answered,
+so the backend's batch stays full and a critique is asked while its draft is still in the prefix cache. Every completion
+is logged under the hash of its request before the method sees it; the same request is never generated twice, which
+makes resume, and "what does this edit change?", one mechanism.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow
+from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, StoreError
 from cai.records import Messages, content_hash
 from cai.store import Log
 
@@ -154,12 +154,18 @@ class Engine:
         self._reuse = reuse
         self._retry = retry or RetryPolicy()
         self._failed_in_a_row = 0
+        self._asking: dict[str, asyncio.Future[Completion]] = {}
         self._jitter = random.Random(0)  # spreads retries; no result depends on it
 
     @property
     def seats(self) -> int:
         """Requests that all backends together work on at once."""
         return sum(backend.seats for backend in {id(b): b for b in self.backends.values()}.values())
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last request failed for good: the backend may be dying."""
+        return self._failed_in_a_row > 0
 
     def key(self, request: Request) -> str:
         """The hash under which a request's completion is logged: the model's fingerprint and all that was asked."""
@@ -168,7 +174,8 @@ class Engine:
         return content_hash(fingerprint, prompt, asdict(request.sampling), request.seed)
 
     async def generate(self, request: Request) -> Completion:
-        """The completion of `request`, from the log if it was ever generated.
+        """The completion of `request`, from the log if it was ever generated; rows that ask the same at the same moment
+        share one answer (and one failure).
 
         Raises:
             ContextOverflow: it does not fit.
@@ -177,18 +184,49 @@ class Engine:
             StoreError: the completion could not be logged.
         """
         key = self.key(request)
+        while True:
+            completion = self._logged(key)
+            other = self._asking.get(key)
+            if completion is None and other is not None:
+                await asyncio.wait((other,))
+                if other.cancelled():  # its row was; this one is not
+                    continue
+                completion = other.result()
+            if completion is None:
+                return await self._fresh(key, request)
+            self.usage.reused_requests += 1
+            self.usage.reused_completion_tokens += completion.completion_tokens
+            return completion
+
+    def _logged(self, key: str) -> Completion | None:
         for log in (self._log, *self._reuse):
             row = log.get(key) if log is not None else None
-            if row is not None:
+            if log is None or row is None:
+                continue
+            try:
                 completion = _completion(row)
-                self.usage.reused_requests += 1
-                self.usage.reused_completion_tokens += completion.completion_tokens
-                if log is not self._log and self._log is not None:
-                    self._log.append(row)
-                return completion
-        completion = await self._ask(request)
-        if self._log is not None:
-            self._log.append({"key": key, **asdict(completion)})
+            except TypeError as error:
+                raise StoreError(f"the row {key} is not a completion", where=str(log.path), mend="delete it") from error
+            if log is not self._log and self._log is not None:
+                self._log.append(row)
+            return completion
+        return None
+
+    async def _fresh(self, key: str, request: Request) -> Completion:
+        asking = self._asking[key] = asyncio.get_running_loop().create_future()
+        try:
+            completion = await self._ask(request)
+            if self._log is not None:
+                self._log.append({"key": key, **asdict(completion)})
+        except Exception as error:
+            asking.set_exception(error)
+            asking.exception()  # nobody may be waiting for it
+            raise
+        else:
+            asking.set_result(completion)
+        finally:
+            asking.cancel()  # unless it has ended
+            del self._asking[key]
         self.usage.fresh_requests += 1
         self.usage.fresh_prompt_tokens += completion.prompt_tokens
         self.usage.fresh_completion_tokens += completion.completion_tokens
@@ -211,7 +249,7 @@ class Engine:
                         raise BackendDown(
                             f"the last {self._failed_in_a_row} requests all failed; the last said: {error.what}",
                             where=error.where,
-                            mend="start the server again, then run the same command to go on",
+                            mend=f"{error.mend or 'start the server again'}; then run the same command to go on",
                         ) from error
                     raise
                 self.usage.retries += 1
@@ -223,8 +261,10 @@ class Engine:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def close(self) -> None:
-        for backend in {id(b): b for b in self.backends.values()}.values():
-            await backend.close()
+        distinct = {id(b): b for b in self.backends.values()}.values()
+        for problem in await asyncio.gather(*(backend.close() for backend in distinct), return_exceptions=True):
+            if problem is not None:
+                raise problem
 
 
 def _completion(row: Mapping[str, Any]) -> Completion:
@@ -246,7 +286,7 @@ async def run_rows(
     generate: Generate,
     *,
     in_flight: int,
-) -> AsyncIterator[Done]:
+) -> AsyncGenerator[Done, None]:
     """Run `method` over `items`, `in_flight` at a time, and yield each as it ends, in the order in which they end.
 
     `items` is drawn from only as rows end, so memory does not grow with its length. A row's own failure
@@ -265,11 +305,12 @@ async def run_rows(
 
     def crashed(task: asyncio.Task[None]) -> None:
         tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            crashes.append(task.exception())  # a bug: let it end the run instead of hanging it
+        problem = RuntimeError("a row was cancelled by none of ours") if task.cancelled() else task.exception()
+        if problem is not None:
+            crashes.append(problem)  # a bug: let it end the run instead of hanging it
             ended.put_nowait(Done(None))
 
-    crashes: list[BaseException | None] = []
+    crashes: list[BaseException] = []
     waiting = 0
     try:
         while True:
@@ -285,7 +326,7 @@ async def run_rows(
             if waiting == 0:
                 return
             done = await ended.get()
-            if crashes and crashes[0] is not None:
+            if crashes:
                 raise crashes[0]
             if done.error is not None and done.error.ends_run:
                 raise done.error

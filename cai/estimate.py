@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
+import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +22,11 @@ from cai.records import Prompt
 from cai.store import Log
 
 SAMPLE = 1_000
-"""Prompts that are played through; a longer list is scaled up."""
+"""Prompts that are played through; of a longer list, so many drawn evenly, and the counts scaled up."""
 
 CHARACTERS_PER_TOKEN = 4.0
 ANSWER_SHARE = 0.6
 """Of the tokens that a step may use, the share it is guessed to use."""
-
-WORD = "word "
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,19 @@ class _StandIn:
         return None
 
 
+def _sample(prompts: Iterable[Prompt]) -> tuple[list[Prompt], int]:
+    """At most `SAMPLE` prompts, each with the same chance (the first may all be finished), and how many there are."""
+    kept: list[Prompt] = []
+    total = 0
+    rng = random.Random(0)
+    for total, prompt in enumerate(prompts, start=1):
+        if len(kept) < SAMPLE:
+            kept.append(prompt)
+        elif (place := rng.randrange(total)) < SAMPLE:
+            kept[place] = prompt
+    return kept, total
+
+
 def estimate(
     prompts: Iterable[Prompt],
     method: Callable[[Prompt, Generate], Awaitable[Any]],
@@ -88,16 +99,14 @@ def estimate(
     logs: Sequence[Path],
     past: Sequence[float],
 ) -> Estimate:
-    """Play `method` through for the first `SAMPLE` prompts and scale up.
+    """Play `method` through for at most `SAMPLE` of the prompts and scale up.
 
     Args:
         models: fingerprints by role.
         logs: request logs whose completions are free: of the run, if it has begun, and of runs that it reuses.
         past: tokens per second of earlier attempts with the same model.
     """
-    source = iter(prompts)
-    sample = list(itertools.islice(source, SAMPLE))
-    total = len(sample) + sum(1 for _ in source)
+    sample, total = _sample(prompts)
     stand_ins = {name: _StandIn(name) for name in models.values()}
     roles = {role: stand_ins[name] for role, name in models.items()}
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,8 +22,8 @@ import yaml
 from cai import plugins, prompts, runs
 from cai.config import LoadedRecipe, PromptSource, SamplingConfig, load_recipe
 from cai.constitution.load import Constitution, load_constitution
-from cai.engine import Backend, Engine, RetryPolicy, Sampling, Usage, run_rows
-from cai.errors import BackendError, CaiError, ContextOverflow, InputError, RunError
+from cai.engine import Backend, Done, Engine, RetryPolicy, Sampling, Usage, run_rows
+from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, InputError, RunError
 from cai.estimate import Estimate, estimate
 from cai.metrics import ReviseMetrics
 from cai.progress import Reporter
@@ -48,18 +49,20 @@ class Job:
     """By role."""
 
 
-def prepare(loaded: LoadedRecipe, *, models: bool = True) -> Job:
+def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitution | None = None) -> Job:
     """Load the constitution and look at the models' files, so that what is wrong is said before any model loads.
 
     Args:
         models: false where none will be asked; then they need not be there.
+        constitution: instead of the one that the recipe names.
 
     Raises:
         CaiError: anything that the recipe names is missing or wrong.
     """
     recipe = loaded.recipe
     name = recipe.constitution
-    constitution = load_constitution(loaded.resolve(name) if name.endswith((".yaml", ".yml")) else name)
+    if constitution is None:
+        constitution = load_constitution(loaded.resolve(name) if name.endswith((".yaml", ".yml")) else name)
     options = recipe.revise
     if options.rounds and not constitution.revising:
         raise InputError(
@@ -67,8 +70,6 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True) -> Job:
             where=f"constitution {constitution.name}",
             mend="give one of them `critique` and `revision`, or set revise.rounds to 0",
         )
-    for other in recipe.reuse if models else ():
-        runs.open_run(loaded.resolve(other))
     transcript = Transcript(constitution, style=options.style, few_shot=options.few_shot, critique=options.critique)
     plan = revise.Plan(
         constitution=constitution,
@@ -244,14 +245,18 @@ def read_prompts(place: RunFolder) -> Iterator[Prompt]:
         yield Prompt.from_row(row, where=f"{place.prompts}:{number}")
 
 
+def _reused_logs(job: Job) -> list[Path]:
+    """The request logs of the earlier runs that the recipe names; refuses a run that is not there."""
+    reused = [runs.open_run(job.loaded.resolve(other)) for other in job.loaded.recipe.reuse]
+    return [run.requests for run in reused if run.requests.is_file()]
+
+
 def revise_rows(job: Job, place: RunFolder, report: Reporter, *, retry_failed: bool = False) -> None:
     """Bring every prompt of the run to its end: responses, or quarantine with the reason."""
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Log(place.journal))
         requests = stack.enter_context(Log(place.requests, key="key"))
         attempts = stack.enter_context(Log(place.attempts, key="attempt"))
-        paths = [job.loaded.resolve(other) / "requests.jsonl" for other in job.loaded.recipe.reuse]
-        reuse = tuple(stack.enter_context(Log(path, key="key")) for path in paths)
 
         def finished(prompt: Prompt) -> bool:
             if prompt.id not in journal:
@@ -268,6 +273,7 @@ def revise_rows(job: Job, place: RunFolder, report: Reporter, *, retry_failed: b
             report.say(f"{done} of {total} rows were finished before")
         if done == total:
             return
+        reuse = tuple(stack.enter_context(Log(path, key="key", read_only=True)) for path in _reused_logs(job))
         begun = time.time()
         attempt: dict[str, Any] = {
             "attempt": str(len(attempts) + 1),
@@ -279,7 +285,8 @@ def revise_rows(job: Job, place: RunFolder, report: Reporter, *, retry_failed: b
         started: list[float] = []
         try:
             left = (prompt for prompt in read_prompts(place) if not finished(prompt))
-            asyncio.run(_revise(job, left, total, done, journal, requests, reuse, report, usage, started))
+            with terminable():  # the loop's own handlers are gone when it ends
+                asyncio.run(_revise(job, left, total, done, journal, requests, reuse, report, usage, started))
             ended = "finished"
         except (KeyboardInterrupt, asyncio.CancelledError):
             ended = "interrupted"
@@ -298,6 +305,23 @@ def revise_rows(job: Job, place: RunFolder, report: Reporter, *, retry_failed: b
             }
             with contextlib.suppress(CaiError):  # the error that ended the attempt matters more than its record
                 attempts.append(attempt)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within it SIGTERM is what Ctrl-C is, a `KeyboardInterrupt`; afterwards it is again what it was before."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _revise(
@@ -325,20 +349,45 @@ async def _revise(
     quarantined = 0
     report.start(total, done)
     started.append(time.time())
+
+    def keep(end: Done) -> None:
+        nonlocal done, quarantined
+        chain = end.result if end.error is None else revise.Chain(end.item.id, (), _given_up(end.item, end.error))
+        journal.append(
+            {
+                "id": chain.prompt_id,
+                "responses": [response.row() for response in chain.responses],
+                "quarantined": chain.quarantined.row() if chain.quarantined else None,
+            }
+        )
+        done += 1
+        quarantined += chain.quarantined is not None
+        report.update(done, tokens=engine.usage.fresh_completion_tokens, quarantined=quarantined)
+
+    failed: list[Done] = []  # not kept before the backend has answered again: of a dead one, no row is to blame
     try:
         in_flight = job.loaded.recipe.rows_in_flight or rows_in_flight(engine)
-        async for end in run_rows(left, revise.method(job.plan), engine.generate, in_flight=in_flight):
-            chain = end.result if end.error is None else revise.Chain(end.item.id, (), _given_up(end.item, end.error))
-            journal.append(
-                {
-                    "id": chain.prompt_id,
-                    "responses": [response.row() for response in chain.responses],
-                    "quarantined": chain.quarantined.row() if chain.quarantined else None,
-                }
-            )
-            done += 1
-            quarantined += chain.quarantined is not None
-            report.update(done, tokens=engine.usage.fresh_completion_tokens, quarantined=quarantined)
+        async with contextlib.aclosing(
+            run_rows(left, revise.method(job.plan), engine.generate, in_flight=in_flight)
+        ) as ends:
+            async for end in ends:
+                if isinstance(end.error, BackendError) and not isinstance(end.error, ContextOverflow):
+                    failed.append(end)
+                else:
+                    keep(end)
+                if not engine.failing:
+                    while failed:
+                        keep(failed.pop(0))
+        if failed and not len(requests):
+            error = failed[-1].error
+            assert isinstance(error, BackendError)
+            raise BackendDown(
+                f"not one request of this run was answered; the last said: {error.what}",
+                where=error.where,
+                mend=f"{error.mend or 'is the server up?'}; then run the same command",
+            ) from error
+        for end in failed:
+            keep(end)
     finally:
         report.finish()
         await engine.close()
@@ -456,12 +505,12 @@ def _card(
 def dry_run(job: Job, folder: Path) -> Estimate:
     """What a run would ask for, before any model loads; counts what its request log already holds as free."""
     place = RunFolder(folder)
-    logs = [place.requests, *(job.loaded.resolve(other) / "requests.jsonl" for other in job.loaded.recipe.reuse)]
+    own = [place.requests] if place.requests.is_file() else []
     return estimate(
         _source_prompts(job),
         revise.method(job.plan),
         models=job.fingerprints,
-        logs=[log for log in logs if log.is_file()],
+        logs=own + _reused_logs(job),
         past=past_speeds(folder.parent, job.fingerprints["policy"]),
     )
 
@@ -505,8 +554,11 @@ def explain(folder: Path, id: str) -> Explanation:
         InputError: no such run, or no such id in it.
     """
     place = runs.open_run(folder)
-    job = prepare(load_recipe(place.recipe), models=False)
-    with Log(place.journal) as journal:
+    # The run's own copy: the constitution may have been edited since.
+    job = prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
+    if not place.journal.is_file():
+        raise InputError("no row of this run is finished yet", where=str(folder))
+    with Log(place.journal, read_only=True) as journal:
         ids = [prompt.id for prompt in read_prompts(place)]
         rows = (journal.get(prompt_id) for prompt_id in ids)
         quarantined = [Quarantined.from_row(row["quarantined"]) for row in rows if row and row["quarantined"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -47,12 +48,13 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Rows, tokens per second and time left, on `stream` (stderr), and each line said also in `log`.
+    """Rows, tokens per second and time left, on `stream` (stderr), and each line said also in `log` (unbuffered).
 
-    The speed counts only what this attempt generated; rows that an earlier attempt finished are neither speed nor time.
+    A line that cannot be written (full disk, closed terminal) is left out: telling must not end the work told of. The
+    speed counts only what this attempt generated; rows that an earlier attempt finished are neither speed nor time.
     """
 
-    def __init__(self, log: IO[str] | None = None, stream: IO[str] | None = None) -> None:
+    def __init__(self, log: IO[bytes] | None = None, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
         self._log = log
         self._live = self._stream.isatty()
@@ -70,13 +72,19 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line, above the bar."""
-        if self._log is not None:
-            self._log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
-            self._log.flush()
+        self.note(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)  # type: ignore[attr-defined]
         else:
-            print(text, file=self._stream, flush=True)
+            with contextlib.suppress(OSError):
+                print(text, file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """One line in the log only."""
+        if self._log is not None:
+            line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n"
+            with contextlib.suppress(OSError):
+                self._log.write(line.encode("utf-8", "backslashreplace"))
 
     def start(self, total: int, done: int) -> None:
         self._total, self._first, self._done = total, done, done

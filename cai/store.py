@@ -15,6 +15,7 @@ import json
 import os
 import re
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,8 @@ _SYNC_EVERY = 2.0
 """Seconds between fsyncs: what a power cut may cost. A killed process loses nothing that was appended."""
 
 _CHUNK = 1 << 20
+
+_RESTORE = "restore the file from a copy, or delete that line: what it held is made again"
 
 
 def encode(row: Mapping[str, Any]) -> bytes:
@@ -44,61 +47,81 @@ def disk_error(error: OSError, path: Path) -> StoreError:
     return StoreError(what, where=str(path), mend=mend)
 
 
+def _unreadable(error: OSError, path: Path) -> StoreError:
+    return StoreError(
+        f"cannot read: {error.strerror}", where=str(path), mend="check the disk and the file's permissions"
+    )
+
+
 class Log:
     """Append-only JSONL whose rows are found by the text under `key`.
 
-    Memory: about 150 bytes a row (a 12-byte digest and an offset), whatever the rows' size. A key that is appended again
-    replaces the earlier row for readers; both stay in the file.
+    Memory: about 150 bytes a row (a 12-byte digest and an offset), whatever the rows' size. A key that is appended
+    again replaces the earlier row for readers; both stay in the file.
 
     Args:
         path: created with its folder when missing.
         key: the field whose text names a row.
+        read_only: leave the file as it is, a torn last line (which its writer may be about to finish) included.
 
     Raises:
         StoreError: the file cannot be opened, or a line before the last is not a row.
     """
 
-    def __init__(self, path: Path, *, key: str = "id") -> None:
+    def __init__(self, path: Path, *, key: str = "id", read_only: bool = False) -> None:
         self.path = path
         self.key = key
+        self._read_only = read_only
         self._index: dict[bytes, int] = {}
         # The key is near the front of every line we write; parsing the whole line only to find it would cost minutes.
         # A short prefix of plain values may stand before it (`schema`), anything else takes the slow way.
         self._key_pattern = re.compile(rb'\{(?:"schema": \d+, )?"' + re.escape(key).encode() + rb'": "([^"\\]*)"')
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            if read_only:
+                self._fd = os.open(path, os.O_RDONLY)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
-            raise disk_error(error, path) from error
+            raise (_unreadable if read_only else disk_error)(error, path) from error
         self._synced = time.monotonic()
         try:
             self._size = self._scan()
+        except OSError as error:
+            os.close(self._fd)
+            raise _unreadable(error, path) from error
         except BaseException:
             os.close(self._fd)
             raise
 
     def _scan(self) -> int:
-        offset, last = 0, b""
+        offset = number = 0
+        last = b""
         with open(os.dup(self._fd), "rb", buffering=_CHUNK) as file:  # noqa: PTH123 (a descriptor, not a path)
             file.seek(0)
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    self._set_aside(line, offset)
-                    break
-                self._index[_digest(self._key_of(line, number))] = offset
-                offset += len(line)
+            for line in file:
+                if last:
+                    self._index[_digest(self._key_of(last, number))] = offset
+                    offset += len(last)
                 last = line
+                number += 1
         if last:
-            # A crash of the machine, unlike one of the process, can leave zeros or stale bytes in the last block.
+            # A killed process leaves half a line; a crash of the machine can also leave zeros or stale bytes in the
+            # last block. Only the last line may be so.
             try:
-                json.loads(last)
-            except ValueError:
-                offset -= len(last)
-                self._index = {key: at for key, at in self._index.items() if at != offset}
+                if not last.endswith(b"\n"):
+                    raise ValueError("torn")
+                key = str(json.loads(last)[self.key])
+            except (ValueError, KeyError, TypeError):
                 self._set_aside(last, offset)
+            else:
+                self._index[_digest(key)] = offset
+                offset += len(last)
         return offset
 
     def _set_aside(self, torn: bytes, offset: int) -> None:
+        if self._read_only:
+            return
         try:
             with self.path.with_name(self.path.name + ".torn").open("ab") as file:
                 file.write(torn.rstrip(b"\n") + b"\n")
@@ -107,16 +130,16 @@ class Log:
             raise disk_error(error, self.path) from error
 
     def _key_of(self, line: bytes, number: int) -> str:
-        match = self._key_pattern.match(line)
-        if match and line.endswith(b"}\n"):
-            return match.group(1).decode()
         try:
+            match = self._key_pattern.match(line)
+            if match and line.endswith(b"}\n"):
+                return match.group(1).decode()
             return str(json.loads(line)[self.key])
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"line {number} is not a row with the key {self.key!r}",
                 where=str(self.path),
-                mend="restore the file from a copy, or delete that line",
+                mend=_RESTORE,
             ) from error
 
     def __len__(self) -> int:
@@ -140,7 +163,10 @@ class Log:
     def _read_at(self, offset: int) -> dict[str, Any]:
         data, size = b"", 4096
         while not data.endswith(b"\n"):
-            data = os.pread(self._fd, size, offset)
+            try:
+                data = os.pread(self._fd, size, offset)
+            except OSError as error:
+                raise _unreadable(error, self.path) from error
             end = data.find(b"\n")
             if end >= 0:
                 data = data[: end + 1]
@@ -148,9 +174,11 @@ class Log:
                 break
             size *= 4
         try:
-            row: dict[str, Any] = json.loads(data)
+            row = json.loads(data)
+            if not isinstance(row, dict):
+                raise ValueError("not an object")
         except ValueError as error:
-            raise StoreError(f"the row at byte {offset} cannot be read", where=str(self.path)) from error
+            raise StoreError(f"the row at byte {offset} cannot be read", where=str(self.path), mend=_RESTORE) from error
         return row
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -177,6 +205,8 @@ class Log:
 
     def sync(self) -> None:
         """Force what was appended to the disk."""
+        if self._read_only:
+            return
         try:
             os.fdatasync(self._fd)
         except OSError as error:
@@ -220,10 +250,10 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                     if not isinstance(row, dict):
                         raise ValueError("not an object")
                 except ValueError as error:
-                    raise StoreError("not a JSON object", where=f"{path}:{number}") from error
+                    raise StoreError("not a JSON object", where=f"{path}:{number}", mend=_RESTORE) from error
                 yield row
     except OSError as error:
-        raise StoreError(f"cannot read: {error.strerror}", where=str(path)) from error
+        raise _unreadable(error, path) from error
 
 
 @contextlib.contextmanager
@@ -266,6 +296,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    for lock in list(_held):
+        lock.release()
+
+
+# A forked child shares the descriptor: a backend's worker that outlives a killed run would go on holding its folder.
+os.register_at_fork(after_in_child=_release_in_child)
+
+
 class Lock:
     """An exclusive hold on a folder, freed by the kernel when the process ends, however it ends.
 
@@ -277,27 +319,28 @@ class Lock:
         path = folder / ".lock"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+")
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise disk_error(error, path) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            self.release()
             raise RunError(
                 f"another process (pid {holder}) is working on this run",
                 where=str(folder),
                 mend="wait for it to end, or give another --run-dir",
             ) from error
         with contextlib.suppress(OSError):  # on a full disk the hold stands even if the pid cannot be written
-            self._file.truncate(0)
-            self._file.write(str(os.getpid()))
-            self._file.flush()
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+        _held.add(self)
 
     def release(self) -> None:
-        self._file.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
+import re
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
     import openai
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum context|too many tokens|prompt is too long", re.I)
+"""What vLLM, llama.cpp, SGLang, TGI and hosted services say of a prompt that does not fit."""
+
+NO_KEY = "none"
 
 
 class Config(StrictModel):
@@ -67,13 +76,15 @@ class Backend:
             "extra_body": {**({"top_k": sampling.top_k} if sampling.top_k else {}), **self._config.extra},
         }
         try:
-            async with self._free:  # waiting for a seat is not part of an answer's time
+            # Waiting for a seat is not part of an answer's time. The client's own time-out is one a read, and a server
+            # that drips a byte now and then would hold the seat for ever.
+            async with self._free, asyncio.timeout(self._config.timeout):
                 if isinstance(request.prompt, str):
                     reply: Any = await self._client.completions.create(prompt=request.prompt, **body)
                 else:
                     turns: Any = [message.row() for message in request.prompt]
                     reply = await self._client.chat.completions.create(messages=turns, **body)
-        except openai.APITimeoutError as error:
+        except (openai.APITimeoutError, TimeoutError) as error:
             raise self._error(f"no answer within {self._config.timeout:g} s", retryable=True) from error
         except openai.APIStatusError as error:
             raise self._status_error(error) from error
@@ -101,27 +112,45 @@ class Backend:
             raise self._error(f"an answer that is not a completion: {error}", retryable=True) from error
 
     def _status_error(self, error: openai.APIStatusError) -> BackendError:
-        message = str(getattr(error, "message", error)).replace("\n", " ")[:300]
-        if error.status_code == 400 and ("context length" in message or "maximum context" in message):
-            return ContextOverflow(message, where=self.fingerprint)
+        message = " ".join(str(getattr(error, "message", error)).split())
+        if error.status_code in (400, 413, 422) and TOO_LONG.search(message):
+            return ContextOverflow(self._told(message), where=self.fingerprint)
         mend = ""
         if error.status_code in (401, 403):
             mend = f"set {self._config.api_key_env} to a key that this server accepts"
         elif error.status_code == 404:
             mend = f"does the server have the model {self._config.model!r}?"
-        seconds = error.response.headers.get("retry-after", "")
         return self._error(
             f"HTTP {error.status_code}: {message}",
             retryable=error.status_code in RETRYABLE_STATUS,
-            retry_after=float(seconds) if seconds.replace(".", "", 1).isdigit() else None,
+            retry_after=_seconds(error.response.headers.get("retry-after", "")),
             mend=mend,
         )
 
     def _error(self, what: str, *, retryable: bool, retry_after: float | None = None, mend: str = "") -> BackendError:
-        return BackendError(what, where=self._config.url, mend=mend, retryable=retryable, retry_after=retry_after)
+        return BackendError(
+            self._told(what), where=self._config.url, mend=mend, retryable=retryable, retry_after=retry_after
+        )
+
+    def _told(self, message: str) -> str:
+        """What a server said, as it may be written into files: some servers repeat the key that they refuse."""
+        key = self._client.api_key
+        return (message.replace(key, "***") if key != NO_KEY else message)[:300]
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _seconds(header: str) -> float | None:
+    """Of a Retry-After header, which holds seconds or a date."""
+    try:
+        found = float(header)
+    except ValueError:
+        try:
+            found = parsedate_to_datetime(header).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(0.0, found) if math.isfinite(found) else None
 
 
 def _text(value: Any) -> str:
@@ -147,7 +176,7 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
         raise InputError("must begin with http:// or https://", where=f"url {config.url!r}")
     client = openai.AsyncOpenAI(
         base_url=config.url,
-        api_key=os.environ.get(config.api_key_env) or "none",
+        api_key=os.environ.get(config.api_key_env, "").strip() or NO_KEY,
         timeout=config.timeout,
         max_retries=0,
     )

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -203,7 +204,9 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     """
     name = fingerprint(config)
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+    # vLLM and torch warn a screenful on the CPU; set VLLM_LOGGING_LEVEL to see it.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.kv_cache_gib))
@@ -215,7 +218,10 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     # One process: a step is a function call, and requests need not be copied to another process.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     try:
-        from vllm import LLM
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about torch's own deprecations, inside vLLM
+            logging.getLogger("torch._library").setLevel(logging.ERROR)
+            from vllm import LLM
     except ImportError as error:
         raise MissingDependency(
             f"vLLM cannot be imported: {error}",
@@ -235,6 +241,7 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
         "tensor_parallel_size": config.tensor_parallel,
         "seed": seed,
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
     }
     if gpu:
         arguments["gpu_memory_utilization"] = config.gpu_memory_utilization

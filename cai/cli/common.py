@@ -20,6 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; logs go to stderr.")]
 
 
+def examples(*lines: tuple[str, str], title: str = "Examples:") -> str:
+    """The end of a command's help: a command line and what it does, each on a line of its own."""
+    return "\n\n".join([title, *(f"- `{line}`" + (f": {text}" if text else "") for line, text in lines)])
+
+
 def reports_errors(command: F) -> F:
     """Decorator of every command: a `CaiError` prints a line a problem and exits with its code."""
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from cai.cli.common import Json, print_json, reports_errors
+from cai.cli.common import Json, examples, print_json, reports_errors
 
-app = typer.Typer(no_args_is_help=True, help="Check, show, compare, import and export constitutions.")
+app = typer.Typer(
+    no_args_is_help=True, help="Check, show, try, compare, import and export constitutions and principles."
+)
 
 Name = Annotated[
     str, typer.Argument(help="A constitution's name, its file, or the folder of a run.", metavar="NAME_OR_PATH")
@@ -18,7 +20,12 @@ Name = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        ("cai constitution lint", "all of ./constitution and ./principles"),
+        ("cai constitution lint principles/no-lectures.yaml", "one file, as an editor would on saving"),
+    )
+)
 @reports_errors
 def lint(
     paths: Annotated[
@@ -46,7 +53,9 @@ def lint(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    epilog=examples(("cai constitution show default", ""), ("cai constitution show runs/NAME", "as a run used it"))
+)
 @reports_errors
 def show(constitution: Name, json: Json = False) -> None:
     """Show a constitution's principles with their levels and shares of the weight."""
@@ -62,7 +71,12 @@ def show(constitution: Name, json: Json = False) -> None:
         Console().print(table(loaded))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        ("cai constitution diff default constitution/mine.yaml", ""),
+        ("cai constitution diff runs/NAME constitution/mine.yaml --run runs/NAME", "and how many rows it would change"),
+    )
+)
 @reports_errors
 def diff(
     old: Annotated[str, typer.Argument(help="A constitution's name, its file, or the folder of a run.")],
@@ -97,7 +111,7 @@ def diff(
         )
 
 
-@app.command()
+@app.command(epilog=examples(("cai constitution schema --write schema", "for editors that complete and check YAML")))
 @reports_errors
 def schema(
     kind: Annotated[str | None, typer.Argument(help="principle or constitution; default both.")] = None,
@@ -115,7 +129,59 @@ def schema(
         print_json(schemas[kind] if kind else schemas)
 
 
-@app.command("import")
+@app.command(
+    "try",
+    epilog=examples(
+        ("cai constitution try style -p 'How do I clean a kettle?'", ""),
+        ("cai constitution try default --principle no-lectures -p 'May I skip breakfast?'", "one of its principles"),
+        ("cai constitution try principles/mine.yaml -p 'Hi' --url http://127.0.0.1:8000/v1 --served-model NAME", ""),
+    ),
+)
+@reports_errors
+def try_(
+    constitution: Annotated[
+        str, typer.Argument(help="A constitution or one principle: its name or file.", metavar="NAME_OR_PATH")
+    ],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the user says.")],
+    principle: Annotated[str, typer.Option("--principle", help="Ask only this principle of the constitution.")] = "",
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Folder of a model; `.build/smollm2-135m-instruct` by default.")
+    ] = None,
+    url: Annotated[str, typer.Option("--url", help="Server with OpenAI's API, e.g. http://127.0.0.1:8000/v1.")] = "",
+    served_model: Annotated[str, typer.Option("--served-model", help="Name of the model on that server.")] = "",
+    scripted: Annotated[bool, typer.Option("--scripted", help="No model: made-up answers, to see the steps.")] = False,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=16, help="Critique-revision pairs.")] = 1,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer of a step.")] = 256,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, other draws and other answers.")] = 0,
+    style: Annotated[Literal["chat", "base"], typer.Option("--style", help="base: for untuned models.")] = "chat",
+    full: Annotated[bool, typer.Option("--full", help="Show every request whole, worked examples included.")] = False,
+    json: Json = False,
+) -> None:
+    """Take one prompt through draft, critique and revision, and show them side by side. Nothing is written."""
+    from cai import preview
+
+    loaded = preview.find(constitution, principle)
+    if not scripted and not url:
+        print("cai: loading the model", file=sys.stderr)
+    ask = preview.backend(model=model, url=url, served_model=served_model, scripted=scripted, seed=seed)
+    options = preview.Options(rounds, max_tokens, temperature, seed, style)
+    tried = preview.preview(loaded, prompt, ask, options)
+    if json:
+        print_json(tried.row())
+        return
+    from rich.console import Console
+
+    from cai.cli.trying import render
+
+    console = Console()
+    console.print(render(tried, width=console.width, full=full))
+
+
+@app.command(
+    "import",
+    epilog=examples(("cai constitution import CritiqueRevisionInstructions.json --format anthropic --out mine", "")),
+)
 @reports_errors
 def import_(
     sources: Annotated[list[Path], typer.Argument(help="JSON files; several are merged.", metavar="SRC...")],
@@ -134,7 +200,7 @@ def import_(
     print(f"cai: {len(written)} files written below {out}", file=sys.stderr)
 
 
-@app.command()
+@app.command(epilog=examples(("cai constitution export default --format huggingface --out default.json", "")))
 @reports_errors
 def export(
     constitution: Name,

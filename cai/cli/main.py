@@ -10,19 +10,30 @@ from typing import Annotated
 import typer
 
 import cai
-from cai.cli import constitution, prompts, run
+from cai.cli import constitution, init, prompts, run
+from cai.cli.common import examples
+
+FIRST_STEPS = examples(
+    ("cai init my-project", "a constitution, principles, prompts and a recipe, yours to edit"),
+    ("cai constitution try style -p 'How do I clean a kettle?'", "what a principle does to an answer"),
+    ("cai run recipe.yaml --dry-run", "what a run will cost"),
+    ("cai run recipe.yaml", "the run; the same command resumes it"),
+    ("cai why runs/my-project ID", "the story of one training row"),
+    title="First steps:",
+)
 
 app = typer.Typer(
     name="cai",
-    help="Constitutional AI: from principle files to critique-revised training data.\n\n"
-    "Start with `cai init DIR`, or look at `cai run --help`.",
+    help="Constitutional AI: from principle files to critique-revised training data.",
+    epilog=FIRST_STEPS,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(constitution.app, name="constitution")
-app.add_typer(prompts.app, name="prompts")
+init.register(app)
+app.add_typer(constitution.app, name="constitution", rich_help_panel="Principles and prompts")
+app.add_typer(prompts.app, name="prompts", rich_help_panel="Principles and prompts")
 run.register(app)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cai.cli.common import Json, print_json, reports_errors
+from cai.cli.common import Json, examples, print_json, reports_errors
 
 if TYPE_CHECKING:
     from cai.prompts.importing import ImportOptions, Summary
@@ -35,7 +35,13 @@ TurnsFlag = Annotated[
 Paragraphs = Annotated[bool, typer.Option("--paragraphs", help="Text: one prompt a paragraph instead of a line.")]
 
 
-@app.command("import")
+@app.command(
+    "import",
+    epilog=examples(
+        ("cai prompts import questions.csv --field question --tag helpful --out prompts.jsonl", ""),
+        ("cai prompts import red.txt more.parquet --near 0.85 --dropped out.jsonl --out prompts.jsonl", ""),
+    ),
+)
 @reports_errors
 def import_(
     sources: Annotated[list[Path], typer.Argument(metavar="SRC", help="Files, or data sets saved on disk.")],
@@ -70,7 +76,7 @@ def import_(
     _import(sources, out, options, dropped, force=force, json=json)
 
 
-@app.command()
+@app.command(epilog=examples(("cai prompts dedup prompts.jsonl --out unique.jsonl", "")))
 @reports_errors
 def dedup(
     file: Annotated[Path, typer.Argument(help="Prompts, in any format that import reads.")],
@@ -92,7 +98,7 @@ def dedup(
     _import([file], out, options, dropped, force=force, json=json)
 
 
-@app.command()
+@app.command(epilog=examples(("cai prompts stats prompts.jsonl", "")))
 @reports_errors
 def stats(
     file: Annotated[Path, typer.Argument(help="Prompts, in any format that import reads.")],

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cai.cli.common import Json, print_json, reports_errors
+from cai.cli.common import Json, examples, print_json, reports_errors
 
 if TYPE_CHECKING:
     from cai.pipeline import Job
 
 Recipe = Annotated[Path, typer.Argument(help="Recipe file (YAML). `cai init` writes one.", metavar="RECIPE")]
 RunDir = Annotated[
-    Path | None, typer.Option("--run-dir", help="The run's folder; runs/<name of the recipe> by default.")
+    Path | None, typer.Option("--run-dir", help="The run's folder; `runs/NAME` by default, NAME from the recipe.")
 ]
 Set = Annotated[
     list[str] | None,
@@ -34,11 +35,8 @@ Run = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the top level of `cai`."""
-    app.command("run")(run)
-    app.command("revise")(revise)
-    app.command("export")(export)
-    app.command("status")(status)
-    app.command("why")(why)
+    for name, (command, epilog) in COMMANDS.items():
+        app.command(name, epilog=epilog, rich_help_panel="Runs")(command)
 
 
 def _prepare(recipe: Path, overrides: list[str] | None, run_dir: Path | None) -> tuple[Job, Path]:
@@ -119,16 +117,17 @@ def export(recipe: Recipe, run_dir: RunDir = None, overrides: Set = None, json: 
 def _work(folder: Path, json: bool, stage: Any) -> None:
     """Run `stage` with progress on stderr and in the run's log; Ctrl-C says how to go on."""
     from cai.errors import CaiError
+    from cai.pipeline import terminable
     from cai.progress import Progress
     from cai.runs import RunFolder
     from cai.store import disk_error
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        log = RunFolder(folder).log.open("a", encoding="utf-8", errors="backslashreplace")
+        log = RunFolder(folder).log.open("ab", buffering=0)
     except OSError as error:
         raise disk_error(error, folder) from error
-    with log, Progress(log) as progress:
+    with log, Progress(log) as progress, terminable():
         try:
             metrics = stage(progress)
         except KeyboardInterrupt:
@@ -137,7 +136,7 @@ def _work(folder: Path, json: bool, stage: Any) -> None:
             raise typer.Exit(130) from None
         except CaiError as error:
             progress.finish()
-            log.write(f"error: {error}\n")
+            progress.note(f"error: {error}")
             raise
     if json:
         print_json(metrics)
@@ -161,9 +160,8 @@ def _show_estimate(job: Job, folder: Path, json: bool) -> None:
     print(f"tokens to read     {found.prompt_tokens:>12,}  (before prefix caching)")
     print(f"tokens to generate {found.new_tokens:>12,}  (guessed)")
     if found.seconds is not None:
-        print(
-            f"time               {clock(found.seconds):>12}  at {found.tokens_per_second:,.0f} tok/s ({found.speed_from})"
-        )
+        speed = f"at {found.tokens_per_second:,.0f} tok/s ({found.speed_from})"
+        print(f"time               {clock(found.seconds):>12}  {speed}")
     else:
         print(f"time               {'unknown':>12}  {found.speed_from}")
     print("No model was loaded and nothing was written.", file=sys.stderr)
@@ -213,3 +211,40 @@ def why(
     from cai.stages.why import render
 
     Console().print(render(explanation))
+
+
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "run": (
+        run,
+        examples(
+            ("cai run recipe.yaml --dry-run", "requests, tokens and time; loads and writes nothing"),
+            ("cai run recipe.yaml", "start it, or go on with it"),
+            ("cai run recipe.yaml --set revise.rounds=4 --run-dir runs/four", "the same with one key changed"),
+            ("cai run recipe.yaml --set 'models={policy: {backend: scripted}}'", "rehearse without a model"),
+            ("cai run recipe.yaml --update", "after editing a principle: only the rows that drew it are made anew"),
+            ("cai run runs/NAME/recipe.yaml", "the recipe as it was run, every default spelled out"),
+        ),
+    ),
+    "revise": (
+        revise,
+        examples(
+            ("cai revise recipe.yaml", "drafts, critiques and revisions"),
+            ("cai export recipe.yaml", "then the data set"),
+        ),
+    ),
+    "export": (
+        export,
+        examples(
+            ("cai export recipe.yaml --set sft.revisions=last", "another data set from the same rows; asks no model"),
+        ),
+    ),
+    "status": (
+        status,
+        examples(("cai status", "all runs below ./runs"), ("cai status runs/NAME --json", "one of them, for scripts")),
+    ),
+    "why": (
+        why,
+        examples(("cai why runs/NAME 3f0a9c", "the `id` or `prompt_id` of any row of the run, or its beginning")),
+    ),
+}
+"""The functions of this file as commands, with the end of their help."""

@@ -12,7 +12,7 @@ SNAPSHOT = "constitution.json"
 
 
 def shipped_dir(kind: str) -> Path:
-    """Folder of the files shipped with `cai`; `kind` is `principles`, `constitution` or `examples`.
+    """Folder of the files shipped with `cai`; `kind` is `principles`, `constitution`, `schema` or `examples`.
 
     In an installed wheel they are inside the package, in a checkout at the top of the repository.
     """

@@ -2,7 +2,8 @@
 
 `chat`: the critique and revision requests are user turns behind the answer, so each step's prompt begins with the
 whole prompt of the step before it and is served from the prefix cache. `base`: the paper's transcript with its
-`CritiqueRequest:`, `Critique:`, `RevisionRequest:` and `Revision:` labels (Bai et al. 2022, arXiv 2212.08073, appendix).
+`CritiqueRequest:`, `Critique:`, `RevisionRequest:` and `Revision:` labels (Bai et al. 2022, arXiv 2212.08073,
+appendix).
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ from cai.constitution.model import SLOT, FewShot
 from cai.records import Message, Messages
 
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}
-STOPS = tuple(
-    f"\n\n{label}:" for label in ("Human", "Assistant", "CritiqueRequest", "Critique", "RevisionRequest", "Revision")
-)
-"""Where a base model's text ends: it would go on to write the next turn itself."""
+STOPS = tuple(f"\n\n{label}:" for label in ("Human", "Assistant", "CritiqueRequest", "RevisionRequest"))
+"""Where a base model's text ends: it would go on to write the next turn itself. OpenAI's API takes no more than four."""
 
 _SEPARATOR = "\n\n---\n\n"
 
@@ -39,7 +38,7 @@ def wording(constitution: Constitution, chosen: Sequence[Bound]) -> Asked:
     rules = "\n".join(f"- {rule}" for rule in constitution.rules)
 
     def fill(template: str, requests: list[str]) -> str:
-        # Several principles often end in the same sentence ("Reply with the new answer only."): numbered, each keeps it.
+        # Several principles often end in the same sentence ("Reply with the new answer only."); each keeps it.
         request = requests[0] if len(requests) == 1 else "\n".join(f"{i}. {text}" for i, text in enumerate(requests, 1))
         slots = {"request": request, "precedence": precedence, "rules": rules}
         return SLOT.sub(lambda match: slots[match.group(1)], template)

@@ -1,0 +1,248 @@
+"""One prompt through the loop, nothing kept: what a principle or a whole constitution does to a real answer.
+
+The steps are those of a run (`cai.stages.revise`); what is asked is recorded word for word beside what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cai import plugins, yamlfile
+from cai.constitution.find import find_constitution, shipped_dir
+from cai.constitution.load import Bound, Constitution, assemble, load_constitution, principle_files, read_principle
+from cai.constitution.model import DEFAULT_LEVELS, ConstitutionFile, Principle, Selector
+from cai.engine import Backend, Completion, Engine, Request, Sampling
+from cai.errors import InputError
+from cai.records import Message, Prompt
+from cai.stages import revise
+from cai.stages.transcript import Transcript
+
+STEPS = {"policy": "draft", "critic": "critique", "reviser": "revision"}
+"""By role: here each step has one of its own."""
+
+DEFAULT_MODEL = Path(".build/smollm2-135m-instruct")
+"""What `make model` builds."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the loop is run; as in a recipe."""
+
+    rounds: int = 1
+    max_tokens: int = 256
+    temperature: float = 1.0
+    seed: int = 0
+    style: Literal["chat", "base"] = "chat"
+    retries: int = 1
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request of the loop and what came back."""
+
+    step: str
+    request: Request
+    completion: Completion
+
+    @property
+    def asked(self) -> str:
+        """The end of what was asked: the last turn; of a plain transcript, its last request."""
+        prompt = self.request.prompt
+        if isinstance(prompt, str):
+            label = {"draft": "Human: ", "critique": "CritiqueRequest: ", "revision": "RevisionRequest: "}[self.step]
+            return prompt.rpartition(label)[2].rpartition("\n\n")[0]
+        return prompt[-1].content
+
+    @property
+    def context(self) -> tuple[Message, ...]:
+        """Everything before `asked`, as far as it has turns."""
+        return () if isinstance(self.request.prompt, str) else self.request.prompt[:-1]
+
+    def row(self) -> dict[str, Any]:
+        prompt = self.request.prompt
+        said = {"prompt": prompt} if isinstance(prompt, str) else {"messages": [turn.row() for turn in prompt]}
+        return {
+            "step": self.step,
+            **said,
+            "sampling": {"seed": self.request.seed, **dataclasses.asdict(self.request.sampling)},
+            "completion": dataclasses.asdict(self.completion),
+        }
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What became of the prompt, with every request in the order in which it was asked."""
+
+    constitution: Constitution
+    prompt: Prompt
+    chain: revise.Chain
+    exchanges: tuple[Exchange, ...]
+
+    def requests(self, round: int, step: str) -> list[Exchange]:
+        """The requests of one step of a round, retries included (a draft is round 0)."""
+        found: list[Exchange] = []
+        number = 0
+        last = ""
+        for exchange in self.exchanges:
+            number += exchange.step == "critique" and last != "critique"
+            last = exchange.step
+            if (number, exchange.step) == (round, step):
+                found.append(exchange)
+        return found
+
+    def tokens(self) -> dict[str, int]:
+        """Read and generated, all requests together."""
+        return {
+            "prompt": sum(exchange.completion.prompt_tokens for exchange in self.exchanges),
+            "completion": sum(exchange.completion.completion_tokens for exchange in self.exchanges),
+        }
+
+    def row(self) -> dict[str, Any]:
+        """JSON object."""
+        asked = {name for response in self.chain.responses for name in response.principle_ids}
+        return {
+            "constitution": self.constitution.name,
+            "prompt": self.prompt.row(),
+            "principles": {
+                b.id: {"title": b.principle.title, "critique": b.principle.critique, "revision": b.principle.revision}
+                for b in self.constitution.principles
+                if b.id in asked
+            },
+            "responses": [{**r.row(), "sampling": dict(r.sampling)} for r in self.chain.responses],
+            "quarantined": self.chain.quarantined.row() if self.chain.quarantined else None,
+            "requests": [exchange.row() for exchange in self.exchanges],
+            "tokens": self.tokens(),
+        }
+
+
+def find(name: str, principle: str = "") -> Constitution:
+    """The constitution to try: `name` is one (name, file or run), or a principle (id or file) tried on its own.
+
+    Args:
+        principle: only this one of the constitution is drawn; its examples, templates and rules stay.
+
+    Raises:
+        InputError: nothing is called so, or the principle asks for no critique.
+        InvalidFile: it is wrong; every problem with its position.
+    """
+    found = _principle(name)
+    if found is not None:
+        if principle and principle != found.id:
+            raise InputError(f"{name} is the principle {found.id!r} itself", where="--principle", mend="leave it out")
+        return _alone(found)
+    constitution = load_constitution(name)
+    if principle:
+        kept = constitution.get(principle)
+        _must_revise(kept.principle)
+        others = (dataclasses.replace(bound, weight=float(bound.id == kept.id)) for bound in constitution.principles)
+        constitution = dataclasses.replace(constitution, principles=tuple(others))
+    if not constitution.revising:
+        raise InputError("none of its principles has a critique request and a weight above 0", where=constitution.name)
+    return constitution
+
+
+def _principle(name: str) -> Principle | None:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        data = yamlfile.load(path).data
+        return None if isinstance(data, dict) and "principles" in data else read_principle(path)
+    try:
+        find_constitution(name)
+    except InputError as error:
+        files = principle_files((Path("principles"), shipped_dir("principles")))
+        if name in files:
+            return read_principle(files[name])
+        hint = yamlfile.nearest(name, list(files))
+        raise InputError(f"{error.what}, and no principle{hint}", where=error.where, mend=error.mend) from error
+    return None
+
+
+def _must_revise(principle: Principle) -> None:
+    if not principle.revises:
+        raise InputError(
+            "it is for judging only",
+            where=f"principle {principle.id}",
+            mend="give it `critique` and `revision` to have answers revised by it",
+        )
+
+
+def _alone(principle: Principle) -> Constitution:
+    _must_revise(principle)
+    file = ConstitutionFile(name=principle.id, principles=(Selector(id=principle.id),))
+    return assemble(file, (Bound(principle, 1.0, DEFAULT_LEVELS[0], 0),), Path(f"{principle.id}.yaml"))
+
+
+def backend(*, model: Path | None, url: str, served_model: str, scripted: bool, seed: int) -> Backend:
+    """The one backend that plays every role.
+
+    Raises:
+        InputError: several models are named, or none and the demo's is not there.
+    """
+    if sum((model is not None, bool(url), scripted)) > 1:
+        raise InputError("give only one of --model, --url and --scripted")
+    if bool(url) != bool(served_model):
+        raise InputError("--url and --served-model go together", mend="a server is asked for a model by its name")
+    if scripted:
+        name, given = "scripted", {}
+    elif url:
+        name, given = "openai", {"url": url, "model": served_model}
+    else:
+        if model is None and not DEFAULT_MODEL.is_dir():
+            raise InputError(
+                "there is no model to ask",
+                where=str(DEFAULT_MODEL),
+                mend="give --model FOLDER, --url URL with --served-model NAME, or --scripted to see the steps without "
+                "a model; in a checkout of cai, `make model` builds a small one",
+            )
+        name, given = "vllm", {"model": str(model or DEFAULT_MODEL)}
+    module = plugins.load("cai.backends", name)
+    built: Backend = module.build(module.Config(**given), seed=seed, expected_tokens=0)
+    return built
+
+
+def preview(constitution: Constitution, text: str, ask: Backend, options: Options) -> Preview:
+    """Take `text` through draft, critiques and revisions; closes the backend.
+
+    Raises:
+        CaiError: the prompt is blank or does not fit, or the backend failed.
+    """
+    if not text.strip():
+        raise InputError("is blank", where="--prompt")
+    prompt = Prompt.make(text, source="--prompt")
+    sampling = Sampling(max_tokens=options.max_tokens, temperature=options.temperature)
+    plan = revise.Plan(
+        constitution=constitution,
+        transcript=Transcript(constitution, style=options.style, few_shot=None, critique=True),
+        seed=options.seed,
+        rounds=options.rounds,
+        principles_per_critique=1,
+        critique=True,
+        unrevised_tags=frozenset(),
+        unrevised_samples=1,
+        retries=options.retries,
+        draft=sampling,
+        critic=sampling,
+        revision=sampling,
+    )
+    return asyncio.run(_preview(plan, prompt, dict.fromkeys(STEPS, ask)))
+
+
+async def _preview(plan: revise.Plan, prompt: Prompt, backends: Mapping[str, Backend]) -> Preview:
+    engine = Engine(backends)
+    exchanges: list[Exchange] = []
+
+    async def generate(request: Request) -> Completion:
+        completion = await engine.generate(request)
+        exchanges.append(Exchange(STEPS[request.model], request, completion))
+        return completion
+
+    try:
+        chain = await revise.method(plan)(prompt, generate)
+    finally:
+        await engine.close()
+    return Preview(plan.constitution, prompt, chain, tuple(exchanges))

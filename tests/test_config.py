@@ -1,0 +1,167 @@
+"""The recipe: every fault with its place, overrides, and a resolved form that can be run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cai.config import LoadedRecipe, load_recipe
+from cai.errors import InputError
+from cai.yamlfile import InvalidFile
+
+RECIPE = """\
+name: test
+prompts:
+  - path: prompts.jsonl
+models:
+  policy: {backend: scripted}
+"""
+
+
+def load(tmp_path: Path, text: str = RECIPE, *overrides: str) -> LoadedRecipe:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return load_recipe(path, overrides)
+
+
+def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(InvalidFile) as caught:
+        load(tmp_path, text, *overrides)
+    return [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems]
+
+
+def test_defaults_are_the_papers_where_it_says(tmp_path: Path) -> None:
+    recipe = load(tmp_path).recipe
+    assert recipe.constitution == "default"
+    assert recipe.sft.revisions == "all"
+    assert recipe.revise.critique
+    assert recipe.revise.draft.temperature == 1.0
+    assert recipe.revise.principles_per_critique == 1
+
+
+def test_every_fault_is_told_with_its_place(tmp_path: Path) -> None:
+    text = RECIPE.replace("name: test", "name: te st") + "revise:\n  rouds: 3\n  few_shot: -1\nsft: {revisions: some}\n"
+    assert problems(tmp_path, text) == [
+        "recipe.yaml:1:7: name: 'te st' must be a name: letters, digits, '.', '_' and '-', the first a letter or a "
+        "digit",
+        "recipe.yaml:7:3: unknown key 'rouds'; did you mean 'rounds'?",
+        "recipe.yaml:8:13: revise.few_shot: Input should be greater than or equal to 0",
+        "recipe.yaml:9:18: sft.revisions: Input should be 'all' or 'last'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("backend: scripted", "backend: scripte", "5:21: no backend 'scripte'; did you mean 'scripted'? (one of: "),
+        ("backend: scripted", "backend: scripted, sets: 3", "5:32: unknown key 'sets'; did you mean 'seats'?"),
+        ("backend: scripted", "backend: scripted, seats: 0", "5:39: seats: Input should be greater than or equal to 1"),
+        ("policy:", "polcy:", "5:3: models: the role 'policy' is missing"),
+        (
+            "scripted}",
+            "scripted}\n  critc: policy",
+            "6:3: unknown role 'critc'; did you mean 'critic'?; roles: policy, ",
+        ),
+        (
+            "scripted}",
+            "scripted}\n  critic: polcy",
+            "6:11: no role 'polcy' to share a model with; did you mean 'policy'",
+        ),
+        ("scripted}", "scripted}\n  critic: critic", "6:11: no role 'critic' to share a model with"),
+        ("scripted}", "scripted}\n  critic: [1]", "6:11: must be a mapping, or the name of another role"),
+        ("- path: prompts.jsonl", "[]", "3:3: prompts: give at least 1"),
+        ("path:", "pth:", "3:5: unknown key 'pth'; did you mean 'path'?"),
+    ],
+)
+def test_faults_of_models_and_prompts(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert any(expected in line for line in problems(tmp_path, RECIPE.replace(old, new)))
+
+
+def test_two_roles_that_name_each_other_are_refused(tmp_path: Path) -> None:
+    text = RECIPE + "  critic: reviser\n  reviser: critic\n"
+    assert len(problems(tmp_path, text)) == 2
+
+
+def test_roles_share_or_differ(tmp_path: Path) -> None:
+    loaded = load(tmp_path, RECIPE + "  critic: {backend: scripted, name: other}\n  reviser: critic\n")
+    names = {role: config.model_dump()["name"] for role, (_, config) in loaded.models.items()}
+    assert names == {"policy": "scripted", "critic": "other", "reviser": "other"}
+    assert set(load(tmp_path).models) == {"policy", "critic", "reviser"}
+
+
+def test_overrides_set_single_keys_and_whole_mappings(tmp_path: Path) -> None:
+    text = RECIPE.replace("{backend: scripted}", "{backend: vllm, model: nowhere, context: 99}")
+    loaded = load(
+        tmp_path, text, "revise.rounds=4", "models={policy: {backend: scripted, seats: 3}}", "revise.draft.top_p=0.5"
+    )
+    assert loaded.recipe.revise.rounds == 4
+    assert loaded.recipe.revise.draft.top_p == 0.5
+    name, config = loaded.models["policy"]
+    assert (name, config.model_dump()["seats"]) == ("scripted", 3)
+    assert load(tmp_path, RECIPE, "prompts=[{path: a.txt}, {path: b.txt}]").recipe.prompts[1].path == "b.txt"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("revise.rounds", "not of the form key=value: 'revise.rounds'"),
+        ("=4", "not of the form key=value"),
+        ("name.x=4", "'x' is not below a mapping"),
+        ("name.x.y=4", "'y' is not below a mapping"),
+        ("prompts.0.path=x", "'0' is not below a mapping"),
+        ("revise.rounds=[", "--set revise.rounds:1:2: not valid YAML"),
+    ],
+)
+def test_a_malformed_override_is_refused(tmp_path: Path, override: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, RECIPE, override)
+    assert expected in str(caught.value)
+
+
+def test_a_fault_of_an_override_says_which(tmp_path: Path) -> None:
+    (line,) = problems(tmp_path, RECIPE, "revise.rouds=4")
+    assert line.endswith("unknown key 'rouds'; did you mean 'rounds'?")
+
+
+def test_an_empty_recipe_and_one_that_is_not_there(tmp_path: Path) -> None:
+    assert problems(tmp_path, "") == ["recipe.yaml:1:1: must be a mapping of keys to values, but is empty"]
+    with pytest.raises(InputError, match="cannot read the file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_the_resolved_recipe_is_the_same_recipe_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    text = RECIPE + "constitution: own/c.yaml\nreuse: [../other]\nrevise: {rounds: 3}\n"
+    text = text.replace("{backend: scripted}", "{backend: vllm, model: ./model}")
+    first = load(tmp_path, text)
+    elsewhere = tmp_path / "runs" / "test" / "recipe.yaml"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text(yaml.safe_dump(first.resolved()))
+    again = load_recipe(elsewhere)
+    assert again.resolved() == first.resolved()
+    assert again.recipe.revise == first.recipe.revise
+    assert again.models == first.models
+    assert again.resolve(again.recipe.prompts[0].path) == tmp_path / "prompts.jsonl"
+    assert again.recipe.constitution == str(tmp_path / "own" / "c.yaml")
+    assert again.recipe.reuse == (str(tmp_path.parent / "other"),)
+    assert again.recipe.prompts[0].label == first.recipe.prompts[0].label == "prompts.jsonl"
+
+
+def test_the_label_of_a_source_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    def label(path: str, *more: str) -> str:
+        return load(tmp_path, RECIPE, f"prompts=[{{path: {path}{''.join(more)}}}]").recipe.prompts[0].label
+
+    assert label("../data/a.jsonl") == "../data/a.jsonl"
+    assert label("~/a.jsonl") == "~/a.jsonl"
+    assert label("/home/somebody/a.jsonl") == "a.jsonl"
+    assert label("/home/somebody/a.jsonl", ", source: our set") == "our set"
+
+
+def test_a_secret_is_named_and_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "hunter2")
+    text = RECIPE.replace("{backend: scripted}", "{backend: openai, url: 'http://x/v1', model: m, api_key_env: MY_KEY}")
+    resolved = yaml.safe_dump(load(tmp_path, text).resolved())
+    assert "MY_KEY" in resolved
+    assert "hunter2" not in resolved
