@@ -6,16 +6,18 @@ flattens it to plain parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cai import plugins, yamlfile
 from cai.constitution.model import Ident
 from cai.errors import InputError
-from cai.yamlfile import Document, InvalidFile, StrictModel
+from cai.yamlfile import Document, InvalidFile, Loc, Problem, StrictModel
 
 ROLES = ("policy", "critic", "reviser")
 
@@ -106,12 +108,6 @@ class Recipe(StrictModel):
     revise: ReviseConfig = Field(default_factory=ReviseConfig)
     sft: SftConfig = Field(default_factory=SftConfig)
 
-    @model_validator(mode="after")
-    def _policy(self) -> Recipe:
-        if "policy" not in self.models:
-            raise ValueError("models: the role 'policy' is missing")
-        return self
-
 
 class LoadedRecipe:
     """A recipe with its place, its models' configurations validated by their backends.
@@ -154,44 +150,78 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
         InvalidFile: every fault with its position; unknown keys name the nearest known one.
         InputError: a malformed override, or the file cannot be read.
     """
-    document = yamlfile.load(path)
+    loaded = yamlfile.load(path)
+    document = _Document(loaded.file, loaded.data, loaded.marks, loaded.key_marks)
     for override in overrides:
-        _override(document, override)
+        document.override(override)
     recipe = yamlfile.validate(document, Recipe)
     return LoadedRecipe(recipe, path.resolve().parent, _models(document, recipe, path.resolve().parent))
 
 
-def _override(document: Document, override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"not of the form key=value: {override!r}", where="--set")
-    place = document.data
-    *parents, last = key.strip().split(".")
-    for parent in parents:
+@dataclass(frozen=True)
+class _Document(Document):
+    """A recipe's file with what `--set` put over it, so that a fault names the one or the other.
+
+    Attributes:
+        overrides: by place, the option that put the value there.
+    """
+
+    overrides: dict[Loc, str] = dataclasses.field(default_factory=dict)
+
+    def override(self, text: str) -> None:
+        """Put the value of a text `key=value` into its place."""
+        key, equals, value = text.partition("=")
+        option = f"--set {key.strip()}"
+        if not equals or not key.strip():
+            raise InputError(f"not of the form key=value: {text!r}", where="--set")
+        place = self.data
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            if not isinstance(place, dict):
+                raise InputError(f"{parent!r} is not below a mapping", where=option)
+            place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise InputError(f"{parent!r} is not below a mapping", where=f"--set {key}")
-        place = place.setdefault(parent, {})
-    if not isinstance(place, dict):
-        raise InputError(f"{last!r} is not below a mapping", where=f"--set {key}")
-    place[last] = yamlfile.parse(text, f"--set {key}").data
+            raise InputError(f"{last!r} is not below a mapping", where=option)
+        place[last] = yamlfile.parse(value, option).data
+        self.overrides[(*parents, last)] = option
+
+    def problem(self, loc: Loc, message: str, *, key: bool = False) -> Problem:
+        for length in range(len(loc), -1, -1):
+            if loc[:length] in self.overrides:
+                return Problem(self.overrides[loc[:length]], 1, 1, message)
+        return super().problem(loc, message, key=key)
+
+    def below(self, loc: Loc, data: Any) -> _Document:
+        """`data`, the part of the recipe at `loc`, as a document of its own."""
+
+        def cut(found: Mapping[Loc, Any]) -> dict[Loc, Any]:
+            return {key[len(loc) :]: value for key, value in found.items() if key[: len(loc)] == loc}
+
+        above = {(): option for key, option in self.overrides.items() if loc[: len(key)] == key}
+        return _Document(self.file, data, cut(self.marks), cut(self.key_marks), above | cut(self.overrides))
 
 
-def _models(document: Document, recipe: Recipe, folder: Path) -> dict[str, tuple[str, StrictModel]]:
+def _models(document: _Document, recipe: Recipe, folder: Path) -> dict[str, tuple[str, StrictModel]]:
     problems = []
     built: dict[str, tuple[str, StrictModel]] = {}
+    if "policy" not in recipe.models:
+        problems.append(document.problem(("models",), "the role 'policy' is missing", key=True))
     for role, given in recipe.models.items():
         if role not in ROLES:
             text = f"unknown role {role!r}{yamlfile.nearest(role, ROLES)}; roles: {', '.join(ROLES)}"
             problems.append(document.problem(("models", role), text, key=True))
             continue
         source = role
-        while isinstance(given, str):  # a role may name another role
-            if given not in recipe.models or given == source:
-                text = f"no role {given!r} to share a model with{yamlfile.nearest(given, list(recipe.models))}"
-                problems.append(document.problem(("models", source), text))
-                break
-            source, given = given, recipe.models[given]
+        passed = [role]
+        while isinstance(given, str) and given in recipe.models and given not in passed:  # a role may name another
+            source = given
+            passed.append(given)
+            given = recipe.models[given]
         if isinstance(given, str):
+            hint = yamlfile.nearest(given, [name for name in recipe.models if name not in passed])
+            round_trip = "; the roles name one another" if given in passed else hint
+            text = f"no role {given!r} to share a model with{round_trip}"
+            problems.append(document.problem(("models", source), text))
             continue
         if not isinstance(given, dict):
             problems.append(document.problem(("models", source), "must be a mapping, or the name of another role"))
@@ -203,8 +233,7 @@ def _models(document: Document, recipe: Recipe, folder: Path) -> dict[str, tuple
             for name in ("model", "chat_template", "script"):
                 if name in options and _is_path(str(options[name]), folder):
                     options[name] = str((folder / Path(str(options[name])).expanduser()).resolve())
-            inner = Document(document.file, options, *_below(document, ("models", source)))
-            built[role] = backend, yamlfile.validate(inner, config_type)
+            built[role] = backend, yamlfile.validate(document.below(("models", source), options), config_type)
         except InvalidFile as error:
             problems.extend(error.problems)
         except InputError as error:
@@ -219,10 +248,3 @@ def _models(document: Document, recipe: Recipe, folder: Path) -> dict[str, tuple
 def _is_path(value: str, folder: Path) -> bool:
     """Whether a value names a file or folder (a server's model name does not)."""
     return value.startswith((".", "/", "~")) or (bool(value) and (folder / value).exists())
-
-
-def _below(document: Document, loc: tuple[str, ...]) -> tuple[dict[Any, Any], dict[Any, Any]]:
-    def cut(marks: Any) -> dict[Any, Any]:
-        return {key[len(loc) :]: mark for key, mark in marks.items() if key[: len(loc)] == loc}
-
-    return cut(document.marks), cut(document.key_marks)

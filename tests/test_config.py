@@ -56,9 +56,9 @@ def test_every_fault_is_told_with_its_place(tmp_path: Path) -> None:
     ("old", "new", "expected"),
     [
         ("backend: scripted", "backend: scripte", "5:21: no backend 'scripte'; did you mean 'scripted'? (one of: "),
-        ("backend: scripted", "backend: scripted, sets: 3", "5:32: unknown key 'sets'; did you mean 'seats'?"),
-        ("backend: scripted", "backend: scripted, seats: 0", "5:39: seats: Input should be greater than or equal to 1"),
-        ("policy:", "polcy:", "5:3: models: the role 'policy' is missing"),
+        ("backend: scripted", "backend: scripted, sets: 3", "5:31: unknown key 'sets'; did you mean 'seats'?"),
+        ("backend: scripted", "backend: scripted, seats: 0", "5:38: seats: Input should be greater than or equal to 1"),
+        ("policy:", "polcy:", "4:1: the role 'policy' is missing"),
         (
             "scripted}",
             "scripted}\n  critc: policy",
@@ -109,7 +109,7 @@ def test_overrides_set_single_keys_and_whole_mappings(tmp_path: Path) -> None:
         ("revise.rounds", "not of the form key=value: 'revise.rounds'"),
         ("=4", "not of the form key=value"),
         ("name.x=4", "'x' is not below a mapping"),
-        ("name.x.y=4", "'y' is not below a mapping"),
+        ("name.x.y=4", "'x' is not below a mapping"),
         ("prompts.0.path=x", "'0' is not below a mapping"),
         ("revise.rounds=[", "--set revise.rounds:1:2: not valid YAML"),
     ],
@@ -121,8 +121,22 @@ def test_a_malformed_override_is_refused(tmp_path: Path, override: str, expected
 
 
 def test_a_fault_of_an_override_says_which(tmp_path: Path) -> None:
-    (line,) = problems(tmp_path, RECIPE, "revise.rouds=4")
-    assert line.endswith("unknown key 'rouds'; did you mean 'rounds'?")
+    text = RECIPE + "revise: {rounds: 2, rouds: 3}\n"
+    given = (
+        "revise.rounds=no",
+        "revise.draft.top_q=1",
+        "models.policy.seats=0",
+        "models.critic={backend: scripted, x: 1}",
+    )
+    assert problems(tmp_path, text, *given[:2]) == [
+        "--set revise.draft.top_q:1:1: unknown key 'top_q'; did you mean 'top_k'?",
+        "--set revise.rounds:1:1: revise.rounds: Input should be a valid integer, unable to parse string as an integer",
+        "recipe.yaml:6:21: unknown key 'rouds'; did you mean 'rounds'?",
+    ]
+    assert problems(tmp_path, RECIPE, *given[2:]) == [
+        "--set models.critic:1:1: unknown key 'x'; known keys: context, delay, fail, name, rules, seats, words",
+        "--set models.policy.seats:1:1: seats: Input should be greater than or equal to 1",
+    ]
 
 
 def test_an_empty_recipe_and_one_that_is_not_there(tmp_path: Path) -> None:

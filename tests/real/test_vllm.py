@@ -128,8 +128,9 @@ def test_a_real_server_in_both_styles(tmp_path: Path, cai: Cai, server: str) -> 
     assert not any("\n\nHuman:" in row["text"] for row in responses)
 
     # The server counts tokens with the model's own template: too long a prompt is said to be so, and quarantined.
-    cai("run", str(path), "--run-dir", str(tmp_path / "long"), "--set", "revise.draft.max_tokens=2040")
-    assert {row["reason"] for row in rows(tmp_path / "long" / "quarantine.jsonl")} == {"too_long"}
+    (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "word " * 3000}) + "\n", "utf-8")
+    cai("run", str(path), "--run-dir", str(tmp_path / "long"), "--set", "prompts=[{path: long.jsonl}]")
+    assert [row["reason"] for row in rows(tmp_path / "long" / "quarantine.jsonl")] == ["too_long"]
 
 
 SCRIPT = """
