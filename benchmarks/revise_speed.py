@@ -1,9 +1,10 @@
 """Generated tokens per second of `cai revise` beside five other ways to do the same work.
 
-    python -m benchmarks.revise_speed [--rows 192] [--compile no|yes] [--only cai,raw,...]
+    python -m benchmarks.revise_speed [--rows 192] [--compile no|yes] [--only in_process,http,hf32,hf1]
 
-All have the same model and prompts, and run one round of draft, critique and revision per prompt, with the shipped constitution and its worked examples, on
-the shipped prompts (repeated with another number in front where more rows are asked for, so that no two are equal):
+All have the same model and prompts, and run one round of draft, critique and revision per prompt, with the shipped
+constitution and its worked examples, on the shipped prompts (repeated with another number in front where more rows are
+asked for, so that no two are equal):
 
 - `cai`: the engine with its request log, as `cai revise` runs it;
 - `raw`: vLLM given all the requests that `cai` made, finished texts filled in, at once: no dependency, so the bound;
@@ -28,14 +29,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import report
 from cai import prompts
 from cai.constitution import load_constitution
-from cai.constitution.load import shipped_dir
+from cai.constitution.find import shipped_dir
 from cai.engine import Completion, Engine, Request, Sampling, run_rows
 from cai.records import Message, Prompt
 from cai.stages import revise
@@ -79,14 +80,36 @@ def plan() -> revise.Plan:
     )
 
 
-# --- in one vLLM engine --------------------------------------------------------------------------------------------------
+Wave = list[tuple[Request, asyncio.Future[Completion]]]
+
+
+async def in_waves(todo: Sequence[Prompt], answer: Callable[[Wave], Awaitable[None]]) -> None:
+    """The same method, but each step's requests are held back until every row has asked its own."""
+    held: Wave = []
+
+    async def generate(request: Request) -> Completion:
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        held.append((request, future))
+        return await future
+
+    method = revise.method(plan())
+    tasks = [asyncio.ensure_future(method(prompt, generate)) for prompt in todo]
+    for _ in range(3):
+        while len(held) < len(todo):
+            await asyncio.sleep(0)
+        wave, held[:] = list(held), []
+        await answer(wave)
+    await asyncio.gather(*tasks)
+
+
+# --- in one vLLM engine -----------------------------------------------------------------------------------------------
 
 
 def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
     """`cai`, `raw` and `waves`, alternating."""
     from cai.backends import vllm as backend_module
 
-    config = backend_module.Config(model=str(MODEL), context=CONTEXT, seats=SEATS, compile=compile_)  # type: ignore[arg-type]
+    config = backend_module.Config(model=str(MODEL), context=CONTEXT, seats=SEATS, compile=compile_)
     backend = backend_module.build(config, seed=0)
     todo, the_plan = rows(count), plan()
     speeds: dict[str, list[float]] = {"cai": [], "raw": [], "waves": []}
@@ -110,31 +133,17 @@ def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
             requests[:] = kept
         return _speed(engine, seconds)
 
-    def waves() -> tuple[float, float]:
-        """The same method; a wave's requests are held back until every row has asked its next one."""
+    async def waves() -> tuple[float, float]:
+        engine = Engine(dict.fromkeys(("policy", "critic", "reviser"), backend))
 
-        async def go() -> tuple[float, float]:
-            engine = Engine(dict.fromkeys(("policy", "critic", "reviser"), backend))
-            held: list[tuple[Request, asyncio.Future[Completion]]] = []
+        async def answer(wave: Wave) -> None:
+            answers = await asyncio.gather(*(engine.generate(request) for request, _ in wave))
+            for (_, future), completion in zip(wave, answers, strict=True):
+                future.set_result(completion)
 
-            async def generate(request: Request) -> Completion:
-                future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-                held.append((request, future))
-                return await future
-
-            begun = time.perf_counter()
-            tasks = [asyncio.create_task(revise.method(the_plan)(prompt, generate)) for prompt in todo]
-            for _ in range(3):
-                while len(held) < len(todo):
-                    await asyncio.sleep(0)
-                wave, held[:] = list(held), []
-                answers = await asyncio.gather(*(engine.generate(request) for request, _ in wave))
-                for (_, future), answer in zip(wave, answers, strict=True):
-                    future.set_result(answer)
-            await asyncio.gather(*tasks)
-            return _speed(engine, time.perf_counter() - begun)
-
-        return asyncio.run(go())
+        begun = time.perf_counter()
+        await in_waves(todo, answer)
+        return _speed(engine, time.perf_counter() - begun)
 
     def raw(requests: Sequence[Request]) -> tuple[float, float]:
         """vLLM's own entry point, with token ids and the same sampling parameters."""
@@ -159,7 +168,7 @@ def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
             if name == "cai":
                 speed, hit = asyncio.run(cai(requests))
             else:
-                speed, hit = raw(requests) if name == "raw" else waves()
+                speed, hit = raw(requests) if name == "raw" else asyncio.run(waves())
             speeds[name].append(speed)
             hits[name] = hit
             print(f"  {name}: {speed:.0f} tok/s, prefix hits {hit:.2f}", file=sys.stderr, flush=True)
@@ -171,7 +180,7 @@ def _speed(engine: Engine, seconds: float) -> tuple[float, float]:
     return usage.fresh_completion_tokens / seconds, usage.cached_prompt_tokens / max(1, usage.fresh_prompt_tokens)
 
 
-# --- over HTTP -----------------------------------------------------------------------------------------------------------
+# --- over HTTP --------------------------------------------------------------------------------------------------------
 
 
 def http(count: int, compile_: str) -> dict[str, Any]:
@@ -242,7 +251,7 @@ async def _tasks(count: int, url: str) -> float:
     return made / (time.perf_counter() - begun)
 
 
-# --- transformers --------------------------------------------------------------------------------------------------------
+# --- transformers -----------------------------------------------------------------------------------------------------
 
 
 def hf(count: int, batch: int) -> dict[str, Any]:
@@ -256,16 +265,20 @@ def hf(count: int, batch: int) -> dict[str, Any]:
     torch.manual_seed(0)
     made = 0
 
-    @torch.inference_mode()
+    def turns(request: Request) -> Sequence[Message]:
+        assert not isinstance(request.prompt, str)
+        return request.prompt
+
     def answer(requests: Sequence[Request]) -> list[Completion]:
         nonlocal made
         texts = [
-            tokenizer.apply_chat_template([m.row() for m in r.prompt], tokenize=False, add_generation_prompt=True)  # type: ignore[union-attr]
+            tokenizer.apply_chat_template([m.row() for m in turns(r)], tokenize=False, add_generation_prompt=True)
             for r in requests
         ]
         inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         limit = max(r.sampling.max_tokens for r in requests)
-        out = model.generate(**inputs, max_new_tokens=limit, do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+        with torch.inference_mode():
+            out = model.generate(**inputs, max_new_tokens=limit, do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
         new = out[:, inputs["input_ids"].shape[1] :]
         completions = []
         for ids in new:
@@ -275,33 +288,20 @@ def hf(count: int, batch: int) -> dict[str, Any]:
             completions.append(Completion(tokenizer.decode(kept[:end], skip_special_tokens=True), "stop", 0, end))
         return completions
 
-    async def go() -> float:
-        held: list[tuple[Request, asyncio.Future[Completion]]] = []
+    async def answer_in_batches(wave: Wave) -> None:
+        wave.sort(key=lambda each: sum(len(message.content) for message in turns(each[0])))
+        for start in range(0, count, batch):
+            part = wave[start : start + batch]
+            for (_, future), completion in zip(part, answer([r for r, _ in part]), strict=True):
+                future.set_result(completion)
 
-        async def generate(request: Request) -> Completion:
-            future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-            held.append((request, future))
-            return await future
-
-        method = revise.method(plan())
-        begun = time.perf_counter()
-        tasks = [asyncio.create_task(method(prompt, generate)) for prompt in rows(count)]
-        for _ in range(3):
-            while len(held) < count:
-                await asyncio.sleep(0)
-            wave, held[:] = sorted(held, key=lambda each: sum(len(m.content) for m in each[0].prompt)), []  # type: ignore[union-attr]
-            for start in range(0, count, batch):
-                part = wave[start : start + batch]
-                for (_, future), completion in zip(part, answer([r for r, _ in part]), strict=True):
-                    future.set_result(completion)
-            await asyncio.sleep(0)
-        await asyncio.gather(*tasks)
-        return made / (time.perf_counter() - begun)
-
-    return {"speeds": {f"hf{batch}": [asyncio.run(go())]}}
+    begun = time.perf_counter()
+    asyncio.run(in_waves(rows(count), answer_in_batches))
+    speed = made / (time.perf_counter() - begun)
+    return {"speeds": {f"hf{batch}": [speed]}}
 
 
-# --- together ------------------------------------------------------------------------------------------------------------
+# --- together ---------------------------------------------------------------------------------------------------------
 
 
 def main() -> None:

@@ -197,8 +197,9 @@ class _Document(Document):
         def cut(found: Mapping[Loc, Any]) -> dict[Loc, Any]:
             return {key[len(loc) :]: value for key, value in found.items() if key[: len(loc)] == loc}
 
-        above = {(): option for key, option in self.overrides.items() if loc[: len(key)] == key}
-        return _Document(self.file, data, cut(self.marks), cut(self.key_marks), above | cut(self.overrides))
+        overrides = cut(self.overrides)
+        overrides |= {(): option for key, option in self.overrides.items() if loc[: len(key)] == key}  # noqa: B035
+        return _Document(self.file, data, cut(self.marks), cut(self.key_marks), overrides)
 
 
 def _models(document: _Document, recipe: Recipe, folder: Path) -> dict[str, tuple[str, StrictModel]]:

@@ -105,7 +105,7 @@ def _sampling(config: SamplingConfig) -> Sampling:
     return Sampling(**config.model_dump())
 
 
-# --- the run -----------------------------------------------------------------------------------------------------------
+# --- the run ----------------------------------------------------------------------------------------------------------
 
 
 def run(
@@ -430,11 +430,11 @@ def build_backends(job: Job, report: Reporter, *, expected_tokens: int) -> dict[
     return built
 
 
-# --- results -----------------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
 def export(job: Job, place: RunFolder, report: Reporter) -> dict[str, Any]:
-    """Write the results of a run whose rows are finished: a pure function of the journal, in the order of the prompts."""
+    """Write the results of a run whose rows are finished: a pure function of the journal, in prompt order."""
     metrics = ReviseMetrics()
     reasons: Counter[str] = Counter()
     left_out: dict[str, int] = {}

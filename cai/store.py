@@ -187,7 +187,7 @@ class Log:
         Raises:
             StoreError: the disk is full or the file cannot be written; the log is left as it was before.
         """
-        line = encode(row)
+        line, digest = encode(row), _digest(str(row[self.key]))
         try:
             written = os.write(self._fd, line)
             if written < len(line):  # a full disk takes what fits; the next write says why
@@ -198,7 +198,7 @@ class Log:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
             raise disk_error(error, self.path) from error
-        self._index[_digest(str(row[self.key]))] = self._size
+        self._index[digest] = self._size
         self._size += len(line)
         if time.monotonic() - self._synced > _SYNC_EVERY:
             self.sync()

@@ -129,7 +129,7 @@ def test_a_fault_of_an_override_says_which(tmp_path: Path) -> None:
         "models.critic={backend: scripted, x: 1}",
     )
     assert problems(tmp_path, text, *given[:2]) == [
-        "--set revise.draft.top_q:1:1: unknown key 'top_q'; did you mean 'top_k'?",
+        "--set revise.draft.top_q:1:1: unknown key 'top_q'; did you mean 'top_p'?",
         "--set revise.rounds:1:1: revise.rounds: Input should be a valid integer, unable to parse string as an integer",
         "recipe.yaml:6:21: unknown key 'rouds'; did you mean 'rounds'?",
     ]

@@ -9,7 +9,7 @@ from cai.records import Response
 
 
 def response(round: int, text: str = "one two", **fields: Any) -> Response:
-    given = {"prompt_id": "p", "model": "m", "sampling": {}, "finish_reason": "stop", "tokens": 5}
+    given: dict[str, Any] = {"prompt_id": "p", "model": "m", "sampling": {}, "finish_reason": "stop", "tokens": 5}
     return Response(id=f"r{round}", round=round, text=text, **(given | fields))
 
 

@@ -26,6 +26,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cai.cli.main import app
+from cai.errors import RunError
+from cai.store import Lock
 
 KILLS = 50
 CAI = [sys.executable, "-c", "from cai.cli.main import app; app()"]
@@ -206,7 +208,7 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-# --- killed ------------------------------------------------------------------------------------------------------------
+# --- killed ----------------------------------------------------------------------------------------------------------
 
 
 def test_killed_at_50_random_points_and_resumed_gives_the_same_bytes(
@@ -292,7 +294,7 @@ WRITTEN = (
 )
 
 
-# --- torn and corrupt files --------------------------------------------------------------------------------------------
+# --- torn and corrupt files ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("files", [("journal.jsonl",), ("requests.jsonl",), ("journal.jsonl", "requests.jsonl")])
@@ -362,7 +364,7 @@ def test_a_journal_row_with_a_flipped_byte_is_an_error_not_a_wrong_result(recipe
     assert not (copy / "metrics.json").exists()
 
 
-# --- full disk ---------------------------------------------------------------------------------------------------------
+# --- full disk -------------------------------------------------------------------------------------------------------
 
 
 def file_limit(limit: int) -> Callable[[], None]:
@@ -398,24 +400,13 @@ def test_a_full_disk_stops_the_run_and_the_same_command_finishes_it(
     assert list(folder.glob("*.torn")) == []
 
 
-@pytest.mark.parametrize("share", [0.1, 0.45])
-def test_a_full_disk_while_the_results_are_written(recipe: Path, undisturbed: Path, copy: Path, share: float) -> None:
-    limit = int(size(undisturbed / "responses.jsonl") * share)
-    limit = max(limit, size(copy / "run.log") + 4096)
-    arguments = ("export", recipe, "--run-dir", copy)
-    if share > 0.3:  # past responses.jsonl, into the Parquet file
-        inside(*arguments)
-        shutil.rmtree(copy / "sft")
-        limit = size(undisturbed / "responses.jsonl") + 1
-        big = undisturbed / "sft" / "train.parquet"
-        assert size(big) < limit
-        limit = int(size(big) * 0.5) if size(big) * 0.5 > size(undisturbed / "responses.jsonl") else limit
-    code, stderr = outcome(start(*arguments, prepare=file_limit(limit)))
-    if share < 0.3:
-        assert code == 2, stderr
-        assert f"cai: error: {copy}/responses.jsonl: the disk is full" in stderr
-        assert not (copy / "responses.jsonl").exists()
-    assert "Traceback" not in stderr
+def test_no_room_for_the_results(recipe: Path, undisturbed: Path, copy: Path) -> None:
+    limit = size(undisturbed / "responses.jsonl") // 2
+    code, stderr = outcome(start("export", recipe, "--run-dir", copy, prepare=file_limit(limit)))
+    assert code == 2, stderr
+    assert stderr.splitlines()[-1].startswith(f"cai: error: {copy}/responses.jsonl: the disk is full")
+    assert not (copy / "responses.jsonl").exists()
+    assert list(copy.rglob("*.new")) == []
     assert inside("run", recipe, "--run-dir", copy).exit_code == 0
     assert_same(copy, undisturbed)
 
@@ -427,7 +418,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, text=True, check=False
     )
     if made.returncode:
         pytest.skip(f"no small disk can be mounted here: {made.stderr.strip()}")
@@ -435,41 +426,98 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+def fill(disk: Path, leave: int) -> Path:
+    """Take all the room but `leave` bytes."""
+    found = os.statvfs(disk)
+    path = disk / "filler"
+    path.write_bytes(b"x" * (found.f_bavail * found.f_frsize - leave))
+    return path
+
+
 def test_a_really_full_disk(recipe: Path, undisturbed: Path, small_disk: Path) -> None:
     arguments = ("run", recipe, "--run-dir", small_disk / "run", *FAST)
+    filler = fill(small_disk, 200_000)
     for _ in range(2):  # the second time it is full from the start
         code, stderr = outcome(start(*arguments))
         assert code == 2, stderr
+        assert stderr.splitlines()[-1].startswith(f"cai: error: {small_disk}/run")
         assert "the disk is full" in stderr
         assert "Traceback" not in stderr
-    subprocess.run(["mount", "-o", "remount,size=32m", small_disk], check=True)
-    code, stderr = outcome(start(*arguments))
-    assert code == 0, stderr
+    filler.unlink()
+    assert inside(*arguments).exit_code == 0
     assert_same(small_disk / "run", undisturbed)
 
 
-# --- two at once -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", ["run", "revise", "export"])
-def test_a_second_process_on_the_same_run_is_turned_away(
-    recipe: Path, undisturbed: Path, tmp_path: Path, command: str
+@pytest.mark.parametrize("share", [0.2, 0.55, 0.75, 0.9, 0.97])
+def test_a_disk_that_is_full_before_the_last_result(
+    recipe: Path, undisturbed: Path, copy: Path, small_disk: Path, share: float
 ) -> None:
+    folder = small_disk / "run"
+    shutil.copytree(copy, folder)
+    names = ("responses.jsonl", "quarantine.jsonl", "metrics.json", "sft/train.jsonl", "sft/train.parquet")
+    filler = fill(small_disk, int(sum(size(undisturbed / name) for name in names) * share))
+    result = inside("export", recipe, "--run-dir", folder)
+    assert result.exit_code == 2
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"cai: error: {folder}/")
+    assert "the disk is full (free some space" in error
+    assert not (folder / "metrics.json").exists()
+    assert list(folder.rglob("*.new")) == []
+    filler.unlink()
+    assert inside("export", recipe, "--run-dir", folder).exit_code == 0
+    assert_same(folder, undisturbed)
+
+
+# --- two at once -----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_on_the_same_run_is_turned_away(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    first = start("run", recipe, "--run-dir", folder, "--set", "models.policy.delay=0.04")
+    first = start("run", recipe, "--run-dir", folder, "--set", "models.policy.delay=0.05")
     assert until(lambda: size(folder / "journal.jsonl"), first)
-    begun = time.monotonic()
-    code, stderr = outcome(start(command, recipe, "--run-dir", folder))
-    assert code == 2
-    assert f"another process (pid {first.pid}) is working on this run" in stderr
-    assert stderr.count("\n") == 1
-    assert first.poll() is None, "it was to be turned away at once"
-    assert time.monotonic() - begun < 20
+    code, stderr = outcome(start("run", recipe, "--run-dir", folder))  # another process
+    results = [(code, stderr)]
+    for command in ("run", "revise", "export"):  # and, by the same lock, another user of the folder in this process
+        result = inside(command, recipe, "--run-dir", folder)
+        results.append((result.exit_code, result.stderr))
+    assert first.poll() is None, "they were to be turned away at once"
+    for code, stderr in results:
+        assert code == 2
+        assert f"another process (pid {first.pid}) is working on this run" in stderr
+        assert stderr.count("\n") == 1
     watched = inside("status", folder, "--json")  # looking on is allowed
     assert watched.exit_code == 0
     assert json.loads(watched.stdout)["stages"]["revise"]["left"] > 0
     assert outcome(first)[0] == 0
     assert_same(folder, undisturbed)
+
+
+def test_a_child_that_outlives_a_killed_run_does_not_hold_its_folder(tmp_path: Path) -> None:
+    """A backend's worker, forked from the run; the kernel would let it go on holding the lock."""
+    script = f"""
+import os, pathlib, time
+from cai.store import Lock
+lock = Lock(pathlib.Path({str(tmp_path)!r}))
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        try:
+            time.sleep(0.2)
+            with pytest.raises(RunError, match=f"pid {parent.pid}"):
+                Lock(tmp_path)
+            parent.kill()
+            parent.wait()
+            os.kill(child, 0)  # alive
+            Lock(tmp_path).release()
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_looking_at_a_run_while_it_works_does_not_harm_it(recipe: Path, copy: Path) -> None:
@@ -486,7 +534,7 @@ def test_looking_at_a_run_while_it_works_does_not_harm_it(recipe: Path, copy: Pa
     assert list(copy.glob("*.torn")) == []
 
 
-# --- interrupted -------------------------------------------------------------------------------------------------------
+# --- interrupted -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
@@ -533,7 +581,7 @@ def test_terminated_while_the_results_are_written(recipe: Path, undisturbed: Pat
     assert_same(copy, undisturbed)
 
 
-# --- a method with a bug -----------------------------------------------------------------------------------------------
+# --- a method with a bug ---------------------------------------------------------------------------------------------
 
 
 def test_a_bug_ends_the_run_with_its_traceback_and_the_run_can_go_on(

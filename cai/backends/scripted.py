@@ -11,9 +11,9 @@ import hashlib
 import random
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cai.engine import Completion, Request
 from cai.errors import BackendError, ContextOverflow
@@ -33,6 +33,15 @@ class Rule(StrictModel):
     match: str
     reply: str
 
+    @field_validator("match")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
 
 class Config(StrictModel):
     """Options of the scripted backend."""
@@ -43,7 +52,7 @@ class Config(StrictModel):
     delay: float = Field(0.0, ge=0, description="Seconds an answer takes.")
     words: int = Field(24, ge=1, description="Mean length of an answer.")
     rules: tuple[Rule, ...] = Field((), description="Tried in order before an answer is made up.")
-    fail: dict[str, float] = Field(
+    fail: dict[Literal["empty", "long", "error", "broken"], Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict,
         description="Share of requests that go wrong: empty, long, error (asking again helps), broken (it does not).",
     )
@@ -108,7 +117,7 @@ class Backend:
         return [words[0].capitalize(), *words[1:-1], words[-1] + "."]
 
     @staticmethod
-    def _fault(rng: random.Random, shares: Mapping[str, Any]) -> str | None:
+    def _fault(rng: random.Random, shares: Mapping[Any, float]) -> str | None:
         draw = rng.random()
         for kind, share in sorted(shares.items()):
             draw -= share

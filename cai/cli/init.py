@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +46,7 @@ def init(
     print(f"{len(written)} files in {folder}", file=sys.stderr)
     print(
         f"Next:\n"
-        f"  cd {folder}\n"
+        f"  cd {shlex.quote(str(folder))}\n"
         f"  cai constitution lint                     check the principles after editing them\n"
         f"  cai run recipe.yaml --run-dir runs/rehearsal --set 'models={{policy: {{backend: scripted}}}}'\n"
         f"                                            rehearse without a model\n"

@@ -18,7 +18,7 @@ from cai.records import Message, Messages
 
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 STOPS = tuple(f"\n\n{label}:" for label in ("Human", "Assistant", "CritiqueRequest", "RevisionRequest"))
-"""Where a base model's text ends: it would go on to write the next turn itself. OpenAI's API takes no more than four."""
+"""Where a base model's text ends: it would go on to write the next turn itself. OpenAI takes no more than four."""
 
 _SEPARATOR = "\n\n---\n\n"
 

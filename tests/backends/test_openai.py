@@ -1,0 +1,652 @@
+"""The openai backend against a server that misbehaves: alone, and under a whole run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cai.backends.openai import Config, build, fingerprint
+from cai.backends.scripted import WORDS
+from cai.cli.main import app
+from cai.engine import Completion, Engine, Request, RetryPolicy, Sampling
+from cai.errors import BackendError, ContextOverflow, InputError
+from cai.records import Message
+
+CANARY = "sk-canary-3141592653589793"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request; `server.act` decides what becomes of it."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        self.body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.chat = self.path.endswith("/chat/completions")
+        with self.server.lock:
+            self.server.asked.append(self)
+            number = len(self.server.asked)
+        if not self.path.startswith("/v1/"):
+            self.say(404, {"error": {"message": f"no {self.path}"}})
+        else:
+            (self.server.act(self, number) or good)(self)
+
+    def say(self, status: int, body: Any, **headers: str) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            # With a reset, as a server that is killed.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+    @property
+    def prompt(self) -> str:
+        return str(self.body["messages"][-1]["content"] if self.chat else self.body["prompt"])
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return None
+
+
+Action = Callable[[Handler], None]
+
+
+class Server(ThreadingHTTPServer):
+    """Speaks OpenAI's API on this machine, as well or badly as `act(request, its number)` says."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, port: int = 0) -> None:
+        self.asked: list[Handler] = []
+        self.act: Callable[[Handler, int], Action | None] = lambda request, number: None
+        self.lock = threading.Lock()
+        self.quit = threading.Event()
+        super().__init__(("127.0.0.1", port), Handler)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        return None  # clients that hang up are part of the play
+
+    def stop(self) -> None:
+        self.quit.set()
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+def good(request: Handler) -> None:
+    """An answer that is a pure function of what was asked."""
+    asked = json.dumps([request.body.get("messages") or request.body["prompt"], request.body["seed"]])
+    words = random.Random(asked).choices(WORDS, k=20)
+    said(" ".join(words).capitalize() + ".")(request)
+
+
+def said(text: str | None, finish_reason: str = "stop", **changes: Any) -> Action:
+    def act(request: Handler) -> None:
+        content = {"message": {"role": "assistant", "content": text}} if request.chat else {"text": text}
+        usage = {"prompt_tokens": 11, "completion_tokens": 20, "total_tokens": 31, **changes}
+        choice = {"index": 0, "finish_reason": finish_reason, **content}
+        request.say(200, {"id": "1", "object": "x", "created": 1, "model": "m", "choices": [choice], "usage": usage})
+
+    return act
+
+
+def status(code: int, message: str = "so it is", **headers: str) -> Action:
+    return lambda request: request.say(code, {"error": {"message": message}}, **headers)
+
+
+def body(data: Any, **headers: str) -> Action:
+    return lambda request: request.say(200, data, **headers)
+
+
+def silence(request: Handler) -> None:
+    request.server.quit.wait(20)
+    request.hang_up()
+
+
+def drip(request: Handler) -> None:
+    """A byte now and then, for ever: each read is quick."""
+    request.send_response(200)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", "100000")
+    request.end_headers()
+    while not request.server.quit.wait(0.05):
+        request.wfile.write(b" ")
+        request.wfile.flush()
+
+
+def half(request: Handler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", "1000")
+    request.end_headers()
+    request.wfile.write(b'{"choices": [')
+    request.wfile.flush()
+    request.hang_up()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def ask(prompt: Any = None, seed: int = 7, **sampling: Any) -> Request:
+    return Request(prompt or (Message("system", "Be kind."), Message("user", "Hello")), Sampling(**sampling), seed)
+
+
+def answer(server: Server, request: Request | None = None, **options: Any) -> Completion:
+    async def main() -> Completion:
+        backend = build(Config(url=server.url, model="small", **options), seed=0)
+        try:
+            async with asyncio.timeout(30):
+                return await backend.generate(request or ask())
+        finally:
+            await backend.close()
+
+    return asyncio.run(main())
+
+
+def failure(server: Server, act: Action, **options: Any) -> BackendError:
+    server.act = lambda request, number: act
+    with pytest.raises(BackendError) as caught:
+        answer(server, **options)
+    assert len(server.asked) == 1, "asking again is the engine's part"
+    return caught.value
+
+
+# --- one request ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_sent(server: Server) -> None:
+    found = answer(
+        server, ask(max_tokens=9, temperature=0.5, top_p=0.9, top_k=4, stop=("x", "y")), extra={"min_p": 0.1}
+    )
+    (request,) = server.asked
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {CANARY}"
+    assert request.body == {
+        "model": "small",
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}],
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 7,
+        "stop": ["x", "y"],
+        "top_k": 4,
+        "min_p": 0.1,
+    }
+    assert (found.prompt_tokens, found.completion_tokens, found.finish_reason) == (11, 20, "stop")
+    assert found.model == fingerprint(Config(url=server.url, model="small", extra={"min_p": 0.1}))
+
+
+def test_raw_text_goes_to_the_other_address(server: Server) -> None:
+    found = answer(server, ask("Once upon"))
+    (request,) = server.asked
+    assert request.path == "/v1/completions"
+    assert request.body["prompt"] == "Once upon"
+    assert "top_k" not in request.body
+    assert found.text.endswith(".")
+
+
+@pytest.mark.parametrize("text", ["ä 日本 🙂", "", "a\u2028b", "x" * 100_000])
+def test_any_answer_comes_back_as_it_is(server: Server, text: str) -> None:
+    server.act = lambda request, number: said(text, "length", prompt_tokens_details={"cached_tokens": 5})
+    found = answer(server)
+    assert (found.text, found.finish_reason, found.cached_tokens) == (text, "length", 5)
+
+
+def test_no_content_is_an_empty_answer_for_the_method_to_judge(server: Server) -> None:
+    server.act = lambda request, number: said(None)
+    assert answer(server).text == ""
+
+
+def test_no_key_is_needed_where_none_is_set(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    answer(server)
+    monkeypatch.setenv("OTHER_KEY", f" {CANARY}\n")  # as `export KEY=$(cat file)` may leave it
+    answer(server, api_key_env="OTHER_KEY")
+    assert [request.headers["authorization"] for request in server.asked] == ["Bearer none", f"Bearer {CANARY}"]
+
+
+@pytest.mark.parametrize("code", [408, 409, 429, 500, 502, 503, 504, 529])
+def test_a_status_that_may_pass(server: Server, code: int) -> None:
+    error = failure(server, status(code, "slow\ndown"))
+    assert error.retryable
+    assert error.retry_after is None
+    assert error.where == server.url
+    assert f"HTTP {code}" in error.what
+    assert "slow down" in error.what
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [
+        ("7", 7, 7),
+        ("0.25", 0.25, 0.25),
+        ("0", 0, 0),
+        ("-3", 0, 0),
+        ("soon", None, None),
+        ("nan", None, None),
+        ("", None, None),
+        (format_datetime(datetime.now(UTC) + timedelta(seconds=500), usegmt=True), 300, 500),
+    ],
+)
+def test_a_server_may_say_when_to_ask_again(server: Server, header: str, low: float | None, high: float) -> None:
+    error = failure(server, status(429, Retry_After=header))
+    if low is None:
+        assert error.retry_after is None
+    else:
+        assert error.retry_after is not None
+        assert low <= error.retry_after <= high
+
+
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [
+        (400, ""),
+        (401, "set OPENAI_API_KEY to a key that this server accepts"),
+        (403, "set OPENAI_API_KEY to a key that this server accepts"),
+        (404, "does the server have the model 'small'?"),
+        (422, ""),
+    ],
+)
+def test_a_status_that_asking_again_does_not_help(server: Server, code: int, mend: str) -> None:
+    error = failure(server, status(code))
+    assert not error.retryable
+    assert not isinstance(error, ContextOverflow)
+    assert error.mend == mend
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (400, "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"),
+        (400, "x" * 400 + " maximum context length"),
+        (400, "The input (9000 tokens) is longer than the model's context length (8192 tokens)."),
+        (400, "the request exceeds the available context size. try increasing it"),
+        (400, "Error code: context_length_exceeded"),
+        (413, "prompt is too long: 210000 tokens > 200000 maximum"),
+    ],
+)
+def test_a_prompt_that_does_not_fit(server: Server, code: int, message: str) -> None:
+    error = failure(server, status(code, message))
+    assert isinstance(error, ContextOverflow)
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        body(b"<html>gateway</html>", Content_Type="text/html"),
+        body(b"<html>gateway</html>"),
+        body(b""),
+        body(b'{"choices": [{"mess'),
+        body(b"\xff\xfe\x00"),
+        body({}),
+        body([]),
+        body("text"),
+        body(None),
+        body({"choices": []}),
+        body({"choices": [{"index": 0, "finish_reason": "stop"}]}),
+        body({"choices": [{"message": {"content": "no counts"}, "finish_reason": "stop"}]}),
+        body({"choices": [{"message": {"content": ["parts"]}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
+        body({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": None, "completion_tokens": 1}}),
+        half,
+        Handler.hang_up,
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_none_is_asked_again(server: Server, act: Action) -> None:
+    error = failure(server, act)
+    assert error.retryable
+    assert error.where == server.url
+
+
+@pytest.mark.parametrize("act", [silence, drip])
+def test_an_answer_that_takes_too_long_is_given_up(server: Server, act: Action) -> None:
+    begun = time.monotonic()
+    error = failure(server, act, timeout=0.4)
+    assert error.retryable
+    assert error.what == "no answer within 0.4 s"
+    assert time.monotonic() - begun < 8
+
+
+def test_waiting_for_a_seat_is_not_part_of_an_answers_time(server: Server) -> None:
+    def slow(request: Handler) -> None:
+        time.sleep(0.1)
+        good(request)
+
+    server.act = lambda request, number: slow
+
+    async def main() -> list[Completion]:
+        backend = build(Config(url=server.url, model="small", seats=1, timeout=2.0), seed=0)
+        assert backend.seats == 1
+        try:
+            return await asyncio.gather(*(backend.generate(ask(seed=number)) for number in range(25)))
+        finally:
+            await backend.close()
+
+    assert len(asyncio.run(main())) == 25
+
+
+def test_no_server_at_all(server: Server) -> None:
+    server.stop()
+    with pytest.raises(BackendError, match="the connection failed") as caught:
+        answer(server)
+    assert caught.value.retryable
+
+
+def test_cancelling_hangs_up(server: Server) -> None:
+    server.act = lambda request, number: silence
+
+    async def main() -> None:
+        backend = build(Config(url=server.url, model="small"), seed=0)
+        task = asyncio.create_task(backend.generate(ask()))
+        while not server.asked:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait((task,), timeout=5)
+        assert task.cancelled()
+        await backend.close()
+        connection = server.asked[0].connection
+        connection.settimeout(5)
+        assert connection.recv(1) == b""  # the client has closed it
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("act", [status(401, f"Incorrect API key: {CANARY}"), status(500, f"x {CANARY} y")])
+def test_a_server_that_repeats_the_key_is_not_quoted(server: Server, act: Action) -> None:
+    error = failure(server, act)
+    assert CANARY not in str(error)
+    assert "***" in error.what
+
+
+def test_a_key_that_no_header_can_carry(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in (f"{CANARY}\n{CANARY}", f"{CANARY}é"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        with pytest.raises(BackendError) as caught:
+            answer(server)
+        assert CANARY not in str(caught.value)
+
+
+def test_a_url_that_is_none() -> None:
+    with pytest.raises(InputError, match="must begin with http:// or https://"):
+        build(Config(url="localhost:8000", model="m"), seed=0)
+
+
+def test_the_fingerprint_is_of_the_model_the_url_and_the_extras() -> None:
+    config = Config(url="http://a/v1", model="m")
+    assert fingerprint(config) == fingerprint(Config(url="http://a/v1", model="m", seats=2, timeout=1, api_key_env="X"))
+    others = [Config(url="http://b/v1", model="m"), Config(url="http://a/v1", model="n")]
+    others.append(Config(url="http://a/v1", model="m", extra={"min_p": 1}))
+    assert len({fingerprint(each) for each in (config, *others)}) == 4
+
+
+# --- with the engine ------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_trouble_passes_with_retries(server: Server) -> None:
+    troubles = [
+        status(429, Retry_After="0.01"),
+        status(500),
+        status(503),
+        body(b"<html>"),
+        body({}),
+        half,
+        silence,
+        drip,
+    ]
+    troubles.append(Handler.hang_up)
+    server.act = lambda request, number: troubles[number - 1] if number <= len(troubles) else None
+
+    async def main() -> Engine:
+        backend = build(Config(url=server.url, model="small", timeout=0.3), seed=0)
+        policy = RetryPolicy(attempts=len(troubles) + 1, first=0.001, longest=0.01)
+        engine = Engine({"policy": backend}, retry=policy)
+        try:
+            assert (await engine.generate(ask())).text
+        finally:
+            await engine.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return engine
+
+    engine = asyncio.run(main())
+    assert engine.usage.retries == len(troubles)
+    assert len(server.asked) == len(troubles) + 1
+
+
+# --- a whole run ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, server: Server) -> Path:
+    with (tmp_path / "prompts.jsonl").open("w") as file:
+        for number in range(40):
+            tags = ["helpful"] if number % 4 == 0 else []
+            row = {"messages": [{"role": "user", "content": f"Question {number} about kettles?"}], "tags": tags}
+            file.write(json.dumps(row) + "\n")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"""
+name: served
+prompts: [{{path: prompts.jsonl}}]
+models:
+  policy: {{backend: openai, url: {server.url}, model: small, seats: 4, timeout: 2}}
+rows_in_flight: 8
+revise: {{rounds: 1}}
+retry: {{attempts: 3, first_seconds: 0.005, longest_seconds: 0.02, give_up_after: 6}}
+""")
+    return path
+
+
+def cai(*args: Any) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    names = ["responses.jsonl", "quarantine.jsonl", "metrics.json"]
+    files = [folder / name for name in names] + sorted((folder / "sft").iterdir())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def rows(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def reasons(folder: Path) -> Counter[str]:
+    return Counter(row["reason"] for row in rows(folder / "quarantine.jsonl"))
+
+
+@pytest.fixture
+def undisturbed(recipe: Path, server: Server, tmp_path: Path) -> Path:
+    folder = tmp_path / "undisturbed"
+    result = cai("run", recipe, "--run-dir", folder)
+    assert result.exit_code == 0, result.output
+    assert reasons(folder) == {}
+    server.asked.clear()
+    return folder
+
+
+def test_passing_trouble_changes_no_byte(recipe: Path, server: Server, undisturbed: Path, tmp_path: Path) -> None:
+    troubles = [status(429, Retry_After="0.01"), status(502), body(b"<html>"), half, Handler.hang_up]
+    seen: Counter[str] = Counter()
+
+    def act(request: Handler, number: int) -> Action | None:
+        with server.lock:
+            asked = json.dumps(request.body)
+            seen[asked] += 1
+            return troubles[number % len(troubles)] if seen[asked] == 1 and number % 3 == 0 else None
+
+    server.act = act
+    assert cai("run", recipe, "--run-dir", tmp_path / "run").exit_code == 0
+    assert results(tmp_path / "run") == results(undisturbed)
+    (attempt,) = rows(tmp_path / "run" / "attempts.jsonl")
+    assert attempt["usage"]["retries"] > 10
+    assert attempt["usage"]["errors"] == 0
+
+
+def test_rows_that_fail_for_good_are_quarantined_and_can_be_asked_again(
+    recipe: Path, server: Server, undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+
+    def act(request: Handler, number: int) -> Action | None:
+        if "Question 7 " in request.prompt:
+            return status(400, "content policy")
+        if "Question 9 " in request.prompt:
+            return status(500, f"for ever {CANARY}")
+        if "Question 11 " in request.prompt:
+            return status(400, "This model's maximum context length is 10 tokens")
+        return None
+
+    server.act = act
+    assert cai("run", recipe, "--run-dir", folder).exit_code == 0
+    assert reasons(folder) == {"backend": 2, "too_long": 1}
+    told = {row["input"]["messages"][0]["content"]: row["detail"] for row in rows(folder / "quarantine.jsonl")}
+    assert told["Question 7 about kettles?"].startswith(f"{server.url}: HTTP 400")
+    assert "HTTP 500" in told["Question 9 about kettles?"]
+    assert len(rows(folder / "responses.jsonl")) == len(rows(undisturbed / "responses.jsonl")) - 6
+    assert_no_key(tmp_path)
+
+    asked = len(server.asked)
+    assert cai("run", recipe, "--run-dir", folder).exit_code == 0  # without the flag they stay where they are
+    assert len(server.asked) == asked
+    server.act = lambda request, number: None
+    assert cai("run", recipe, "--run-dir", folder, "--retry-failed").exit_code == 0
+    assert reasons(folder) == {"too_long": 1}
+    assert len(server.asked) == asked + 6
+
+
+def test_a_server_that_dies_stops_the_run_which_goes_on_when_it_is_back(
+    recipe: Path, server: Server, undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+
+    def die(request: Handler) -> None:
+        request.server.socket.close()  # nobody can connect any more
+        request.hang_up()
+
+    server.act = lambda request, number: die if number > 30 else None
+    result = cai("run", recipe, "--run-dir", folder)
+    assert result.exit_code == 2
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"cai: error: {server.url}: the last 6 requests all failed; the last said: the connection")
+    assert error.endswith("(start the server again; then run the same command to go on)")
+    (attempt,) = rows(folder / "attempts.jsonl")
+    assert attempt["ended"] == "failed"
+    assert attempt["usage"]["fresh_requests"] == 30
+    # No row is to blame for a dead server: none of them was quarantined.
+    assert [row["quarantined"] for row in rows(folder / "journal.jsonl") if row["quarantined"]] == []
+    assert not (folder / "metrics.json").exists()
+
+    result = cai("run", recipe, "--run-dir", folder)  # still dead
+    assert result.exit_code == 2
+    assert rows(folder / "attempts.jsonl")[1]["usage"]["fresh_requests"] == 0
+
+    server.quit.set()
+    again = Server(server.server_port)
+    try:
+        result = cai("run", recipe, "--run-dir", folder)
+        assert result.exit_code == 0, result.output
+        assert results(folder) == results(undisturbed)
+        assert (
+            len(again.asked) == len(rows(undisturbed / "requests.jsonl")) - 30
+        )  # what was answered is not asked again
+    finally:
+        again.stop()
+    assert_no_key(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (status(401, f"no: {CANARY}"), "set OPENAI_API_KEY to a key that this server accepts"),
+        (status(404), "does the server have the model 'small'?"),
+        (status(503), "is the server up?"),
+    ],
+    ids=["401", "404", "503"],
+)
+@pytest.mark.parametrize("limit", [3, 40])
+def test_a_server_that_never_answers_is_an_error_however_few_the_rows(
+    recipe: Path, server: Server, tmp_path: Path, act: Action, said: str, limit: int
+) -> None:
+    folder = tmp_path / "run"
+    server.act = lambda request, number: act
+    few = ["--set", f"prompts=[{{path: {recipe.parent}/prompts.jsonl, limit: {limit}}}]"]
+    result = cai("run", recipe, "--run-dir", folder, *few)
+    assert result.exit_code == 2
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"cai: error: {server.url}: ")
+    assert said in error or (limit > 6 and said == "is the server up?")
+    assert rows(folder / "journal.jsonl") == []
+    assert_no_key(tmp_path)
+    server.act = lambda request, number: None
+    assert cai("run", recipe, "--run-dir", folder, *few).exit_code == 0
+    assert reasons(folder) == {}
+
+
+def test_a_short_outage_is_bridged(recipe: Path, server: Server, undisturbed: Path, tmp_path: Path) -> None:
+    """Everything fails for a while, which is shorter than the retries last."""
+    begun: list[float] = []
+
+    def act(request: Handler, number: int) -> Action | None:
+        if number == 20:
+            begun.append(time.monotonic())
+        return status(503) if begun and time.monotonic() < begun[0] + 0.3 else None
+
+    server.act = act
+    patient = ["--set", "retry.attempts=12", "--set", "retry.longest_seconds=0.2"]
+    result = cai("run", recipe, "--run-dir", tmp_path / "run", *patient)
+    assert result.exit_code == 0, result.output
+    assert results(tmp_path / "run") == results(undisturbed)
+
+
+def test_the_key_is_written_nowhere(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
+    assert cai("run", undisturbed / "recipe.yaml", "--run-dir", tmp_path / "again").exit_code == 0
+    assert_no_key(tmp_path)
+
+
+def assert_no_key(folder: Path) -> None:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    assert any(path.name == "run.log" for path in found)
+    assert [path for path in found if CANARY.encode() in path.read_bytes()] == []
