@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -98,6 +97,7 @@ def estimate(
     models: Mapping[str, str],
     logs: Sequence[Path],
     past: Sequence[float],
+    guess: float | None = None,
 ) -> Estimate:
     """Play `method` through for at most `SAMPLE` of the prompts and scale up.
 
@@ -105,6 +105,7 @@ def estimate(
         models: fingerprints by role.
         logs: request logs whose completions are free: of the run, if it has begun, and of runs that it reuses.
         past: tokens per second of earlier attempts with the same model.
+        guess: the same by the backend's rule of thumb, for a model that never ran here.
     """
     sample, total = _sample(prompts)
     stand_ins = {name: _StandIn(name) for name in models.values()}
@@ -127,9 +128,10 @@ def estimate(
     if past:
         speed: float | None = float(median(past))
         origin = f"{len(past)} earlier attempt(s) with this model"
+    elif guess:
+        speed, origin = guess, "a rule of thumb; no earlier attempt with this model to go by"
     else:
-        cores = len(os.sched_getaffinity(0))
-        speed, origin = None, f"no earlier attempt with this model to go by ({cores} cores here)"
+        speed, origin = None, "no earlier attempt with this model to go by"
     return Estimate(
         prompts=total,
         requests=round(usage.fresh_requests * scale),

@@ -51,6 +51,11 @@ def fingerprint(config: Config) -> str:
     return f"{config.model}@{content_hash(config.url, config.extra, length=12)}"
 
 
+def expected_speed(config: Config) -> float | None:
+    """None: what is behind a server cannot be told from here."""
+    return None
+
+
 class Backend:
     """See `cai.engine.Backend`."""
 
@@ -166,7 +171,7 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
 
     Raises:
         MissingDependency: the client library is not installed.
-        InputError: the URL is not one.
+        InputError: the URL is not one, or the key cannot be sent.
     """
     try:
         import openai
@@ -174,9 +179,16 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
         raise MissingDependency("the openai client is not installed", mend="pip install 'cai[server]'") from error
     if not config.url.startswith(("http://", "https://")):
         raise InputError("must begin with http:// or https://", where=f"url {config.url!r}")
+    key = os.environ.get(config.api_key_env, "").strip() or NO_KEY
+    if not re.fullmatch(r"[!-~]+", key):  # the client's own error would show it
+        raise InputError(
+            "holds a line break, a blank or a character that is not ASCII",
+            where=f"environment variable {config.api_key_env}",
+            mend="set it to the key alone",
+        )
     client = openai.AsyncOpenAI(
         base_url=config.url,
-        api_key=os.environ.get(config.api_key_env, "").strip() or NO_KEY,
+        api_key=key,
         timeout=config.timeout,
         max_retries=0,
     )

@@ -63,6 +63,11 @@ def fingerprint(config: Config) -> str:
     return f"{config.name}@{content_hash(config.model_dump(mode='json', exclude={'delay', 'seats'}), length=12)}"
 
 
+def expected_speed(config: Config) -> float | None:
+    """None: it answers as fast as it is asked."""
+    return None
+
+
 class Backend:
     """See `cai.engine.Backend`."""
 
@@ -122,7 +127,7 @@ class Backend:
         for kind, share in sorted(shares.items()):
             draw -= share
             if draw < 0:
-                return kind
+                return str(kind)
         return None
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,6 +85,20 @@ def fingerprint(config: Config) -> str:
                     digest.update(weights.read(4096))
             parts.append([file.name, size, digest.hexdigest()])
     return f"{folder.name}@{content_hash(parts, length=12)}"
+
+
+def expected_speed(config: Config) -> float | None:
+    """Tokens generated per second, by rule of thumb: decoding reads the weights, so speed falls with their size.
+
+    Fitted to 450 tok/s for 0.27 GB on 2 cores, and to 10,000 tok/s for 16 GB on one data-centre GPU; good to a factor
+    of three. Asks for no driver and loads nothing.
+    """
+    size = sum(file.stat().st_size for file in Path(config.model).glob("*.safetensors"))
+    if not size:
+        return None
+    if shutil.which("nvidia-smi"):
+        return 1.6e14 * config.tensor_parallel / size
+    return 6e10 * len(os.sched_getaffinity(0)) / size
 
 
 class Backend:

@@ -1,0 +1,42 @@
+"""What a run would cost, told before any model loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cai import plugins
+from cai.estimate import Estimate, estimate
+from cai.pipeline.begin import source_prompts
+from cai.pipeline.job import Job
+from cai.pipeline.work import reused_logs
+from cai.runs import RunFolder
+from cai.stages import revise
+from cai.store import read_rows
+
+
+def dry_run(job: Job, folder: Path) -> Estimate:
+    """What a run would ask for, before any model loads; counts what its request log already holds as free."""
+    place = RunFolder(folder)
+    own = [place.requests] if place.requests.is_file() else []
+    backend, config = job.loaded.models["policy"]
+    return estimate(
+        source_prompts(job),
+        revise.method(job.plan),
+        models=job.fingerprints,
+        logs=own + reused_logs(job),
+        past=past_speeds(folder.parent, job.fingerprints["policy"]),
+        guess=plugins.load("cai.backends", backend).expected_speed(config),
+    )
+
+
+def past_speeds(folder: Path, fingerprint: str) -> list[float]:
+    """Tokens per second of earlier attempts with the same model, in the runs beside this one."""
+    speeds = []
+    for path in sorted(folder.glob("*/manifest.json")):
+        run = RunFolder(path.parent)
+        manifest = run.read_manifest() or {}
+        if manifest.get("inputs", {}).get("models", {}).get("policy") == fingerprint and run.attempts.is_file():
+            speeds += [
+                row["tokens_per_second"] for row in read_rows(run.attempts) if row.get("tokens_per_second", 0) > 0
+            ]
+    return speeds

@@ -1,0 +1,113 @@
+"""What a finished run leaves: responses, quarantine, SFT data with its card, metrics; and the story of a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cai import runs
+from cai.config import load_recipe
+from cai.constitution.load import load_constitution
+from cai.errors import InputError, RunError
+from cai.metrics import ReviseMetrics
+from cai.pipeline.begin import read_prompts
+from cai.pipeline.job import Job, prepare
+from cai.progress import Reporter
+from cai.records import Quarantined, Response
+from cai.runs import ResponsesOf, RunFolder
+from cai.stages import why
+from cai.stages.card import CardInfo, ModelUsed, dataset_card
+from cai.stages.export import sft_rows, write_sft
+from cai.stages.why import Explanation
+from cai.store import Log, encode, replacing, write_json, write_text
+
+
+def export(job: Job, place: RunFolder, report: Reporter) -> dict[str, Any]:
+    """Write the results of a run whose rows are finished: a pure function of the journal, in prompt order."""
+    metrics = ReviseMetrics()
+    reasons: Counter[str] = Counter()
+    left_out: dict[str, int] = {}
+    with Log(place.journal) as journal:
+        with replacing(place.responses) as responses, replacing(place.quarantine) as quarantine:
+            for prompt in read_prompts(place):
+                row = journal.get(prompt.id)
+                if row is None:
+                    raise RunError(
+                        f"the row {prompt.id} is not finished", where=str(place.path), mend="run `cai run` on it first"
+                    )
+                for response in row["responses"]:
+                    responses.write(encode(response))
+                metrics.add(Response.from_row(response) for response in row["responses"])
+                if row["quarantined"]:
+                    quarantine.write(encode(row["quarantined"]))
+                    reasons[row["quarantined"]["reason"]] += 1
+        rows = sft_rows(read_prompts(place), ResponsesOf(journal), job.sft, left_out=left_out)
+        counts = write_sft(place.sft, rows)
+    told = metrics.row()
+    card = _card(job, counts, dict(sorted(reasons.items())), told, left_out)
+    write_text(place.sft / "README.md", dataset_card(card))
+    result = {
+        "revise": {**told, "quarantined": dict(sorted(reasons.items()))},
+        "sft": counts.row(),
+        "left_out": left_out,
+    }
+    write_json(place.metrics, result)
+    report.say(f"{counts.rows} SFT rows in {place.sft}")
+    return result
+
+
+def _card(
+    job: Job, counts: Any, quarantined: Mapping[str, int], told: Mapping[str, Any], left_out: Mapping[str, int]
+) -> CardInfo:
+    recipe, options = job.loaded.recipe, job.loaded.recipe.revise
+    models: dict[str, ModelUsed] = {}
+    for role, print_ in job.fingerprints.items():
+        known = models.get(print_)
+        roles = f"{known.role}, {role}" if known else role
+        models[print_] = ModelUsed(roles, print_.split("@")[0], print_)
+    flags: Counter[str] = Counter()
+    for number in told["rounds"].values():
+        flags.update(number["flags"])
+    return CardInfo(
+        name=recipe.sft.title or recipe.name,
+        counts=counts,
+        constitution=job.constitution,
+        models=tuple(models.values()),
+        recipe={
+            "rounds": options.rounds,
+            "principles per critique": options.principles_per_critique,
+            "critiques": "yes" if options.critique else "no",
+            "prompt style": options.style,
+            "revisions trained on": recipe.sft.revisions,
+            "temperature": options.revision.temperature,
+            "seed": recipe.seed,
+        },
+        license=recipe.sft.license,
+        prompt_licenses=recipe.sft.prompt_licenses,
+        language=recipe.sft.language,
+        quarantined=quarantined,
+        flags=dict(sorted(flags.items())),
+        left_out=left_out,
+    )
+
+
+def explain(folder: Path, id: str) -> Explanation:
+    """The story of one prompt, response or training row of a run.
+
+    Raises:
+        InputError: no such run, or no such id in it.
+    """
+    place = runs.open_run(folder)
+    # The run's own copy: the constitution may have been edited since.
+    job = prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
+    if not place.journal.is_file():
+        raise InputError("no row of this run is finished yet", where=str(folder))
+    with Log(place.journal, read_only=True) as journal:
+        ids = [prompt.id for prompt in read_prompts(place)]
+        rows = (journal.get(prompt_id) for prompt_id in ids)
+        quarantined = [Quarantined.from_row(row["quarantined"]) for row in rows if row and row["quarantined"]]
+        titles = {bound.id: bound.principle.title for bound in job.constitution.principles}
+        responses = ResponsesOf(journal, [prompt_id for prompt_id in ids if prompt_id in journal])
+        return why.explain(id, read_prompts(place), responses, quarantined, options=job.sft, titles=titles)
