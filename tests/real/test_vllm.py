@@ -54,7 +54,9 @@ def test_the_main_job_killed_and_resumed(tmp_path: Path, cai: Cai, model: Path) 
     assert process.poll() is None, "it ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = [line for line in (run / "journal.jsonl").read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    before = [
+        line for line in (run / "journal.jsonl").read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")
+    ]
     asked = len((run / "requests.jsonl").read_bytes().splitlines())
     assert 3 <= len(before) < 24
 
