@@ -124,12 +124,12 @@ async def _revise(
     with contextlib.suppress(NotImplementedError, RuntimeError):
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, stop.cancel)  # type: ignore[union-attr]
-    quarantined = 0
+    quarantined = unanswered = 0
     report.start(total, done)
     started.append(time.time())
 
     def keep(end: Done) -> None:
-        nonlocal done, quarantined
+        nonlocal done, quarantined, unanswered
         chain = end.result if end.error is None else revise.Chain(end.item.id, (), _given_up(end.item, end.error))
         journal.append(
             {
@@ -140,6 +140,7 @@ async def _revise(
         )
         done += 1
         quarantined += chain.quarantined is not None
+        unanswered += chain.quarantined is not None and chain.quarantined.reason == "backend"
         report.update(done, tokens=engine.usage.fresh_completion_tokens, quarantined=quarantined)
 
     failed: list[Done] = []  # not kept before the backend has answered again: of a dead one, no row is to blame
@@ -166,6 +167,9 @@ async def _revise(
             ) from error
         for end in failed:
             keep(end)
+        if unanswered:
+            report.finish()
+            report.say(f"the backend failed on {unanswered} rows; `--retry-failed` asks for them again")
     finally:
         report.finish()
         await engine.close()

@@ -270,6 +270,7 @@ def test_a_status_that_may_pass(server: Server, code: int) -> None:
         ("", None, None),
         (format_datetime(datetime.now(UTC) + timedelta(seconds=500), usegmt=True), 300, 500),
     ],
+    ids=["whole", "broken", "none", "negative", "words", "nan", "empty", "date"],
 )
 def test_a_server_may_say_when_to_ask_again(server: Server, header: str, low: float | None, high: float) -> None:
     error = failure(server, status(429, Retry_After=header))
@@ -334,7 +335,10 @@ def test_a_prompt_that_does_not_fit(server: Server, code: int, message: str) -> 
         half,
         Handler.hang_up,
     ],
-    ids=str,
+    ids=[
+        *("a page", "a page as JSON", "nothing", "half JSON", "no text", "an object", "a list", "a string", "null"),
+        *("no choices", "no message", "no counts", "parts", "counts of null", "half a body", "no body"),
+    ],
 )
 def test_an_answer_that_is_none_is_asked_again(server: Server, act: Action) -> None:
     error = failure(server, act)
@@ -342,7 +346,7 @@ def test_an_answer_that_is_none_is_asked_again(server: Server, act: Action) -> N
     assert error.where == server.url
 
 
-@pytest.mark.parametrize("act", [silence, drip])
+@pytest.mark.parametrize("act", [silence, drip], ids=["silence", "drip"])
 def test_an_answer_that_takes_too_long_is_given_up(server: Server, act: Action) -> None:
     begun = time.monotonic()
     error = failure(server, act, timeout=0.4)
@@ -395,7 +399,9 @@ def test_cancelling_hangs_up(server: Server) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("act", [status(401, f"Incorrect API key: {CANARY}"), status(500, f"x {CANARY} y")])
+@pytest.mark.parametrize(
+    "act", [status(401, f"Incorrect API key: {CANARY}"), status(500, f"x {CANARY} y")], ids=["401", "500"]
+)
 def test_a_server_that_repeats_the_key_is_not_quoted(server: Server, act: Action) -> None:
     error = failure(server, act)
     assert CANARY not in str(error)
