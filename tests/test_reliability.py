@@ -97,8 +97,13 @@ def start(*args: Any, prepare: Callable[[], None] | None = None) -> subprocess.P
     )
 
 
-def outcome(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str]:
-    stderr = process.communicate(timeout=seconds)[1]
+def outcome(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str]:
+    try:
+        stderr = process.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     return process.returncode, stderr
 
 
@@ -175,7 +180,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
         process.stdin.close()
 
 
-def until(true: Callable[[], object], process: subprocess.Popen[str] | Child, seconds: float = 60) -> bool:
+def until(true: Callable[[], object], process: subprocess.Popen[str] | Child, seconds: float = 240) -> bool:
     """Wait; False when the process ended before."""
     limit = time.monotonic() + seconds
     while not true():
@@ -545,7 +550,7 @@ def test_an_interrupted_run_says_so_and_goes_on_later(
     process = start("run", recipe, "--run-dir", folder)
     assert until(lambda: size(folder / "journal.jsonl") > 10_000, process)
     process.send_signal(name)
-    code, stderr = outcome(process, 10)
+    code, stderr = outcome(process, 60)
     assert code == 130
     assert stderr.splitlines()[-1] == "interrupted; everything finished is kept, and the same command goes on"
     assert "Traceback" not in stderr
