@@ -10,8 +10,7 @@ help:  ## show this list
 
 demo: .setup-demo model  ## install, build a small model and run critique-and-revise on it for real
 	$(BIN)/cai run examples/demo.yaml
-	@echo
-	@echo "Look at one row: $(BIN)/cai why runs/demo \$$(head -c 40 runs/demo/sft/train.jsonl >/dev/null; $(BIN)/python -c \"import json;print(json.loads(open('runs/demo/sft/train.jsonl').readline())['id'])\")"
+	@echo "For example: $(BIN)/cai why runs/demo $$(grep -o '"id": "[0-9a-f]*' runs/demo/sft/train.jsonl | head -1 | cut -c8-)"
 
 test: .setup-dev model lint types imports unit  ## ruff, mypy, import contracts and all tests
 

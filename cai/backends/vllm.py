@@ -265,7 +265,9 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
         # ("CPU Generator does not use offset"): so a seeded request must be prefilled whole.
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(config.context, 4096)}
     try:
-        llm = LLM(**(arguments | config.engine))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            llm = LLM(**(arguments | config.engine))
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise BackendError(f"vLLM cannot load the model: {reason}", where=config.model) from error
