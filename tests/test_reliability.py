@@ -612,3 +612,13 @@ def test_a_bug_ends_the_run_with_its_traceback_and_the_run_can_go_on(
     assert attempt["ended"] == "failed"
     assert inside("run", recipe, "--run-dir", folder, *FAST).exit_code == 0
     assert_same(folder, undisturbed)
+
+
+def test_a_run_outlives_the_terminal_it_tells_its_progress_to(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start("run", recipe, "--run-dir", folder, *FAST)
+    assert process.stderr
+    process.stderr.close()  # as a logger that has died
+    assert process.wait(240) == 0
+    assert_same(folder, undisturbed)
+    assert "SFT rows" in (folder / "run.log").read_text()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,29 +217,30 @@ def test_a_row_that_cannot_be_read_back_is_an_error(path: Path) -> None:
             log.get("a")
 
 
-@pytest.fixture
-def limit() -> Any:
-    """Sets how far files may grow, as a disk that is filling up."""
+@contextlib.contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """No file can grow past `size` bytes within it, as on a disk that is full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def change(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
 
-    yield change
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_an_append_that_fails_leaves_the_log_as_it_was(path: Path, limit: Callable[[int], None]) -> None:
+def test_an_append_that_fails_leaves_the_log_as_it_was(path: Path) -> None:
     with Log(path) as log:
         log.append({"id": "a"})
-        limit(30)  # room for half of the next row
-        with pytest.raises(StoreError, match=r"log\.jsonl: the disk is full \(free some space"):
+        with (
+            files_end_at(30),  # room for half of the next row
+            pytest.raises(StoreError, match=r"log\.jsonl: the disk is full \(free some space"),
+        ):
             log.append({"id": "b", "text": "x" * 100})
         assert path.read_bytes() == b'{"id": "a"}\n'
         assert "b" not in log
         assert log.get("a") == {"id": "a"}
-        log.append({"id": "c"})  # a small one still fits
-        limit(resource.RLIM_INFINITY)
+        with files_end_at(30):
+            log.append({"id": "c"})  # a small one still fits
         log.append({"id": "b", "text": "x" * 100})
         assert log.get("b") == {"id": "b", "text": "x" * 100}
     assert [row["id"] for row in read_rows(path)] == ["a", "c", "b"]
@@ -342,13 +344,11 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: P
 
 
 @pytest.mark.parametrize("size", [100, 5_000_000], ids=["at its end", "in the middle"])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, limit: Callable[[int], None], size: int
-) -> None:
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
-    limit(50)
-    with pytest.raises(StoreError, match=r"file: the disk is full \(free some space and run the same command again"):
+    message = r"file: the disk is full \(free some space and run the same command again"
+    with files_end_at(50), pytest.raises(StoreError, match=message):
         write_text(path, "x" * size)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
