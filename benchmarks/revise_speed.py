@@ -1,6 +1,6 @@
 """Generated tokens per second of `cai revise` beside five other ways to do the same work.
 
-    python -m benchmarks.revise_speed [--rows 128] [--compile no|yes] [--only in_process,http,hf32,hf1]
+    python -m benchmarks.revise_speed [--rows 512] [--seats 128] [--compile yes|no] [--only in_process,http,hf32,hf1]
 
 All have the same model and prompts, and run one round of draft, critique and revision per prompt, with the shipped
 constitution and its worked examples, on the shipped prompts (repeated with another number in front where more rows are
@@ -49,7 +49,7 @@ from cai.store import Log
 
 MODEL = Path(__file__).resolve().parent.parent / ".build" / "smollm2-135m-instruct"
 DRAFT, CRITIQUE, REVISION = 128, 64, 128
-CONTEXT, SEATS = 2048, 32
+CONTEXT, SEATS = 2048, 128
 
 
 def rows(count: int) -> list[Prompt]:
@@ -109,11 +109,11 @@ async def in_waves(todo: Sequence[Prompt], answer: Callable[[Wave], Awaitable[No
 # --- in one vLLM engine -----------------------------------------------------------------------------------------------
 
 
-def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
+def in_process(count: int, seats: int, compile_: str, repeats: int) -> dict[str, Any]:
     """`cai`, `raw` and `waves`, alternating."""
     from cai.backends import vllm as backend_module
 
-    config = backend_module.Config(model=str(MODEL), context=CONTEXT, seats=SEATS, compile=compile_)
+    config = backend_module.Config(model=str(MODEL), context=CONTEXT, seats=seats, compile=compile_)
     backend = backend_module.build(config, seed=0)
     todo, the_plan = rows(count), plan()
     speeds: dict[str, list[float]] = {"cai": [], "raw": [], "waves": []}
@@ -129,7 +129,7 @@ def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
                 return await engine.generate(request)
 
             begun = time.perf_counter()
-            async for done in run_rows(todo, revise.method(the_plan), generate, in_flight=2 * SEATS):
+            async for done in run_rows(todo, revise.method(the_plan), generate, in_flight=2 * seats):
                 if done.error is not None:
                     raise done.error
             seconds = time.perf_counter() - begun
@@ -165,7 +165,7 @@ def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
         read = sum(len(o.prompt_token_ids) for o in outputs)
         return made / seconds, sum(o.num_cached_tokens or 0 for o in outputs) / read
 
-    asyncio.run(backend_warm(backend))
+    asyncio.run(backend_warm(backend, seats))
     for _ in range(repeats):
         requests: list[Request] = []
         for name in ("cai", "raw", "waves"):
@@ -180,10 +180,10 @@ def in_process(count: int, compile_: str, repeats: int) -> dict[str, Any]:
     return {"speeds": speeds, "hits": hits}
 
 
-async def backend_warm(backend: Any) -> None:
+async def backend_warm(backend: Any, seats: int) -> None:
     """A first batch, so that no one pays for what vLLM sets up on its first steps."""
     prompt = (Message("user", "Say what a benchmark is."),)
-    await asyncio.gather(*(backend.generate(Request(prompt, Sampling(max_tokens=16), seed)) for seed in range(SEATS)))
+    await asyncio.gather(*(backend.generate(Request(prompt, Sampling(max_tokens=16), seed)) for seed in range(seats)))
 
 
 def _speed(engine: Engine, seconds: float) -> tuple[float, float]:
@@ -194,7 +194,7 @@ def _speed(engine: Engine, seconds: float) -> tuple[float, float]:
 # --- over HTTP --------------------------------------------------------------------------------------------------------
 
 
-def http(count: int, compile_: str) -> dict[str, Any]:
+def http(count: int, seats: int, compile_: str) -> dict[str, Any]:
     """One task a row against vLLM's own server."""
     port = 8731
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--port", str(port)]
@@ -206,7 +206,7 @@ def http(count: int, compile_: str) -> dict[str, Any]:
         "--max-model-len",
         str(CONTEXT),
         "--max-num-seqs",
-        str(SEATS),
+        str(seats),
     ]
     command += ["--served-model-name", "m", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096"]
     command += [] if compile_ == "yes" else ["--enforce-eager"]
@@ -216,7 +216,7 @@ def http(count: int, compile_: str) -> dict[str, Any]:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
             _wait_for(f"http://127.0.0.1:{port}/health", server)
-            return {"speeds": {"http": [asyncio.run(_tasks(count, f"http://127.0.0.1:{port}/v1"))]}}
+            return {"speeds": {"http": [asyncio.run(_tasks(count, seats, f"http://127.0.0.1:{port}/v1"))]}}
         finally:
             server.terminate()
             server.wait(30)
@@ -234,7 +234,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     raise SystemExit("the server did not come up")
 
 
-async def _tasks(count: int, url: str) -> float:
+async def _tasks(count: int, seats: int, url: str) -> float:
     import openai
 
     client = openai.AsyncOpenAI(base_url=url, api_key="none", timeout=3600, max_retries=0)
@@ -251,7 +251,7 @@ async def _tasks(count: int, url: str) -> float:
         text, reason = reply.choices[0].message.content or "", reply.choices[0].finish_reason
         return Completion(text, reason, reply.usage.prompt_tokens, reply.usage.completion_tokens)
 
-    method, free = revise.method(plan()), asyncio.Semaphore(2 * SEATS)
+    method, free = revise.method(plan()), asyncio.Semaphore(2 * seats)
 
     async def row(prompt: Prompt) -> None:
         async with free:
@@ -317,9 +317,10 @@ def hf(count: int, batch: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=128)
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--seats", type=int, default=SEATS)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--compile", choices=("no", "yes"), default="no")
+    parser.add_argument("--compile", choices=("no", "yes"), default="yes")
     parser.add_argument("--only", default="in_process,http,hf32,hf1")
     parser.add_argument("--part", default="")
     options = parser.parse_args()
@@ -332,6 +333,7 @@ def main() -> None:
         print(f"{part} ...", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "benchmarks.revise_speed", "--part", part, "--rows", str(options.rows)]
         command += ["--repeats", str(options.repeats), "--compile", options.compile]
+        command += ["--seats", str(options.seats)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(done.stdout.strip().splitlines()[-1])
         speeds |= found["speeds"]
@@ -341,7 +343,7 @@ def main() -> None:
         "tokens_per_second": {name: [round(v, 1) for v in values] for name, values in speeds.items()},
         "prefix_cache_hit_rate": {name: round(value, 3) for name, value in hits.items()},
         "rows": options.rows,
-        "seats": SEATS,
+        "seats": options.seats,
         "compile": options.compile,
         "model": "SmolLM2-135M-Instruct, bf16",
         "max_tokens": {"draft": DRAFT, "critique": CRITIQUE, "revision": REVISION},
@@ -361,9 +363,9 @@ def main() -> None:
 
 def _part(name: str, options: argparse.Namespace) -> dict[str, Any]:
     if name == "in_process":
-        return in_process(options.rows, options.compile, options.repeats)
+        return in_process(options.rows, options.seats, options.compile, options.repeats)
     if name == "http":
-        return http(min(options.rows, 96), options.compile)
+        return http(options.rows, options.seats, options.compile)
     return hf(min(options.rows, 32), 32) if name == "hf32" else hf(2, 1)
 
 

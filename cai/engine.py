@@ -9,6 +9,7 @@ makes resume, and "what does this edit change?", one mechanism.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -42,12 +43,16 @@ class Request:
         sampling: how tokens are drawn.
         seed: drawn from the run's seed and what is asked, so that equal rows of equal runs ask the same.
         model: the role (`policy`, `critic`, `reviser`, ...) that answers; the engine maps roles to backends.
+        choices: instead of generating, give the log-probability of each of these short texts as the next token (one
+            forward pass; the sampling plays no part). Where the last message of `prompt` is the assistant's, the
+            answer continues it.
     """
 
     prompt: Messages | str
     sampling: Sampling
     seed: int
     model: str = "policy"
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class Completion:
         prompt_tokens, completion_tokens: counts by the backend's tokenizer.
         cached_tokens: prompt tokens that the backend's prefix cache held already.
         model: fingerprint of the model that answered.
+        choice_logprobs: natural log-probability of each of the request's choices among all tokens, with and without a
+            blank before it; at least `LOWEST`. Empty where none were asked.
     """
 
     text: str
@@ -68,6 +75,20 @@ class Completion:
     completion_tokens: int
     cached_tokens: int = 0
     model: str = ""
+    choice_logprobs: tuple[float, ...] = ()
+
+
+LOWEST = -100.0
+"""What stands for the log-probability of a token that the model rules out, so that every file stays valid JSON."""
+
+
+def choice_logprob(variants: Iterable[float]) -> float:
+    """Log of the summed probability of the tokens that spell one choice (log-sum-exp), at least `LOWEST`."""
+    finite = [value for value in variants if value > LOWEST]
+    if not finite:
+        return LOWEST
+    top = max(finite)
+    return top + math.log(sum(math.exp(value - top) for value in finite))
 
 
 Generate = Callable[[Request], Awaitable[Completion]]
@@ -171,6 +192,8 @@ class Engine:
         """The hash under which a request's completion is logged: the model's fingerprint and all that was asked."""
         prompt = request.prompt if isinstance(request.prompt, str) else [[m.role, m.content] for m in request.prompt]
         fingerprint = self.backends[request.model].fingerprint
+        if request.choices:
+            return content_hash(fingerprint, prompt, list(request.choices))
         return content_hash(fingerprint, prompt, asdict(request.sampling), request.seed)
 
     async def generate(self, request: Request) -> Completion:
@@ -217,7 +240,7 @@ class Engine:
         try:
             completion = await self._ask(request)
             if self._log is not None:
-                self._log.append({"key": key, **asdict(completion)})
+                self._log.append({"key": key, **_row(completion)})
         except Exception as error:
             asking.set_exception(error)
             asking.exception()  # nobody may be waiting for it
@@ -267,8 +290,17 @@ class Engine:
                 raise problem
 
 
+def _row(completion: Completion) -> dict[str, Any]:
+    row = asdict(completion)
+    if not completion.choice_logprobs:
+        del row["choice_logprobs"]
+    return row
+
+
 def _completion(row: Mapping[str, Any]) -> Completion:
-    return Completion(**{name: row[name] for name in Completion.__slots__ if name in row})
+    values = {name: row[name] for name in Completion.__slots__ if name in row}
+    values["choice_logprobs"] = tuple(values.get("choice_logprobs", ()))
+    return Completion(**values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -168,6 +169,157 @@ class Response(Record):
     flags: tuple[str, ...] = ()
     attempts: tuple[Mapping[str, Any], ...] = ()
     tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of the answers that are compared: the id of its `Response` and its text."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two answers to one prompt, in the order in which a judge is shown them.
+
+    Position is a property of the data: to ask in the other order, judge `swap()` and swap the vote back.
+
+    Attributes:
+        id: hash of prompt and answers; the same for both orders.
+        group_id: the group that the pair is one of C(K, 2) of.
+        swapped: whether `a` and `b` have changed places.
+    """
+
+    id: str
+    group_id: str
+    prompt: Prompt
+    a: Candidate
+    b: Candidate
+    swapped: bool = False
+
+    def swap(self) -> Comparison:
+        """The same two answers in the other order."""
+        return dataclasses.replace(self, a=self.b, b=self.a, swapped=not self.swapped)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A prompt with its K answers (K >= 2, no two with the same text), which are compared with one another.
+
+    InstructGPT (Ouyang et al. 2022, arXiv 2203.02155, section 3.5): the C(K, 2) pairs of a group belong together.
+    """
+
+    id: str
+    prompt: Prompt
+    candidates: tuple[Candidate, ...]
+
+    @classmethod
+    def make(cls, prompt: Prompt, candidates: Sequence[Candidate]) -> Group:
+        """A group with its id computed.
+
+        Raises:
+            InputError: fewer than two answers, or two with the same text: no verdict could tell those apart.
+        """
+        if len(candidates) < 2:
+            raise InputError(f"{len(candidates)} answer(s); a comparison needs two", where=f"prompt {prompt.id}")
+        if len({candidate.text for candidate in candidates}) < len(candidates):
+            raise InputError("two of its answers have the same text", where=f"prompt {prompt.id}")
+        key = content_hash(prompt.id, [[c.id, c.text] for c in candidates])
+        return cls(key, prompt, tuple(candidates))
+
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The C(K, 2) pairs. Which answer comes first is drawn by hash, so that the first is no better on average."""
+        pairs = []
+        for one, other in itertools.combinations(self.candidates, 2):
+            key = content_hash(self.prompt.id, sorted([[one.id, one.text], [other.id, other.text]]))
+            a, b = (one, other) if int(key[-1], 16) % 2 else (other, one)
+            pairs.append(Comparison(key, self.id, self.prompt, a, b))
+        return tuple(pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Record):
+    """What one judge said of one comparison, asked once, in one order: a distribution, never only a letter.
+
+    Attributes:
+        id: hash of all that the verdict depends on: comparison, order, question, and judge with prompt and model.
+        comparison_id, group_id: what was compared.
+        judge: name of the method, or of a panel's member.
+        judge_id: hash of the method with its options, prompt file and model.
+        principle_ids: what the question was made from; empty for the judge's own question.
+        axis: what is measured (`harmless`, `helpful`, ...); "" for the judge's own question.
+        order: `ab`, `ba`, or "" where the method does not show one beside the other in an order.
+        p_a: probability that the comparison's own (unswapped) `a` is better; None where there is no verdict.
+        p_tie: probability that neither is.
+        mass: probability that the model gave to the answers it was offered, the smallest of those that were read.
+        weight: of the principle, relative to others.
+        raw: all that was read: log-probabilities, samples, scores; and the rationale where there is one.
+        error: why there is no verdict: `low_mass`, `too_long`, `unparsed`, ...; None where there is one.
+    """
+
+    id: str
+    comparison_id: str
+    group_id: str
+    judge: str
+    judge_id: str
+    principle_ids: tuple[str, ...]
+    axis: str
+    order: str
+    p_a: float | None
+    p_tie: float = 0.0
+    mass: float | None = None
+    weight: float = 1.0
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def p(self) -> float | None:
+        """The soft label of a: a tie counts half (Bradley-Terry)."""
+        return None if self.p_a is None else self.p_a + self.p_tie / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Preference(Record):
+    """What the votes on a comparison come to: a pure function of them and of the rule.
+
+    Attributes:
+        id: hash of comparison, axis and rule.
+        group_id: the group it is one pair of; `weight` is 1 / C(K, 2), so that every group counts alike.
+        messages: the prompt.
+        chosen, rejected: texts; where `p` is 0.5 the comparison's own order stands.
+        p: soft label, the probability that `chosen` is better, at least 0.5; a tie counts half.
+        p_tie: the part of it that is said to be a tie.
+        margin: 2 p - 1.
+        agreement: share of the questions (principles, judges) whose soft label falls on the side of `chosen`; one that
+            falls on neither counts half.
+        flipped: share of the questions asked in both orders whose verdict changed with the order.
+        axis, principle_ids, votes: what was asked, and the ids of the votes.
+        source: `ai`, `human`, or how the two were merged.
+        status: `ok`; `tie` where `p` is 0.5; `abstain` where no vote has a verdict (`p` is then None).
+    """
+
+    id: str
+    comparison_id: str
+    group_id: str
+    prompt_id: str
+    messages: Messages
+    chosen: str
+    rejected: str
+    chosen_id: str
+    rejected_id: str
+    p: float | None
+    p_tie: float
+    margin: float
+    agreement: float
+    flipped: float
+    weight: float
+    axis: str
+    principle_ids: tuple[str, ...]
+    votes: tuple[str, ...]
+    source: str = "ai"
+    status: str = "ok"
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

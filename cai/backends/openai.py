@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from cai.engine import Completion, Request
+from cai.engine import Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
 from cai.records import content_hash
 from cai.yamlfile import StrictModel
@@ -30,6 +30,9 @@ RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum context|too many tokens|prompt is too long", re.I)
 """What vLLM, llama.cpp, SGLang, TGI and hosted services say of a prompt that does not fit."""
+
+TOP = 20
+"""Log-probabilities of a first token that the API gives at most; choices beyond them count as ruled out."""
 
 NO_KEY = "none"
 
@@ -80,6 +83,12 @@ class Backend:
             "stop": list(sampling.stop) or None,
             "extra_body": {**({"top_k": sampling.top_k} if sampling.top_k else {}), **self._config.extra},
         }
+        if request.choices:
+            body |= {"max_tokens": 1, "temperature": 0.0, "stop": None}
+            body |= {"logprobs": True, "top_logprobs": TOP} if not isinstance(request.prompt, str) else {"logprobs": 5}
+        if not isinstance(request.prompt, str) and request.prompt[-1].role == "assistant":
+            # vLLM's and SGLang's names for a reply begun for the model; servers that know neither start a new reply.
+            body["extra_body"] |= {"continue_final_message": True, "add_generation_prompt": False}
         try:
             # Waiting for a seat is not part of an answer's time. The client's own time-out is one a read, and a server
             # that drips a byte now and then would hold the seat for ever.
@@ -97,9 +106,9 @@ class Backend:
             raise self._error(f"the connection failed: {error.__cause__ or error}", retryable=True) from error
         except (openai.OpenAIError, json.JSONDecodeError, ValueError) as error:
             raise self._error(f"an answer that cannot be read: {error}", retryable=True) from error
-        return self._completion(reply)
+        return self._completion(reply, request.choices)
 
-    def _completion(self, reply: Any) -> Completion:
+    def _completion(self, reply: Any, choices: tuple[str, ...]) -> Completion:
         try:
             choice = reply.choices[0]
             text = choice.text if hasattr(choice, "text") else choice.message.content
@@ -112,6 +121,7 @@ class Backend:
                 completion_tokens=int(usage.completion_tokens),
                 cached_tokens=int(getattr(details, "cached_tokens", 0) or 0),
                 model=self.fingerprint,
+                choice_logprobs=_choice_logprobs(choice, choices) if choices else (),
             )
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise self._error(f"an answer that is not a completion: {error}", retryable=True) from error
@@ -156,6 +166,19 @@ def _seconds(header: str) -> float | None:
         except ValueError:
             return None
     return max(0.0, found) if math.isfinite(found) else None
+
+
+def _choice_logprobs(choice: Any, choices: tuple[str, ...]) -> tuple[float, ...]:
+    """Of each choice among the most probable first tokens; one that is not among them has `LOWEST`.
+
+    Raises:
+        TypeError, AttributeError: the server sent no log-probabilities.
+    """
+    if isinstance(getattr(choice.logprobs, "content", None), list):
+        told = [(each.token, float(each.logprob)) for each in choice.logprobs.content[0].top_logprobs]
+    else:
+        told = [(token, float(value)) for token, value in choice.logprobs.top_logprobs[0].items()]
+    return tuple(choice_logprob(value for token, value in told if token.strip() == wanted) for wanted in choices)
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import random
 import re
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cai.engine import Completion, Request
+from cai.engine import Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow
 from cai.records import content_hash
 from cai.yamlfile import StrictModel
@@ -91,7 +92,7 @@ class Backend:
             )
         if self._config.delay:
             await asyncio.sleep(self._config.delay)
-        said = (self.fingerprint, prompt, request.seed, request.sampling.temperature)
+        said = (self.fingerprint, prompt, request.seed, request.sampling.temperature, *request.choices)
         rng = random.Random(hashlib.sha256(repr(said).encode("utf-8", "backslashreplace")).digest())
         kind = self._fault(rng, self._config.fail)
         if kind == "broken":
@@ -100,6 +101,8 @@ class Backend:
             asked = self._asked[request.seed] = self._asked.get(request.seed, 0) + 1
             if asked == 1:
                 raise BackendError("scripted failure that passes", where=self.fingerprint, retryable=True)
+        if request.choices:
+            return self._scored(request, rng, length, kind)
         words = self._words(request, rng, kind)
         cut = words[: request.sampling.max_tokens]
         return Completion(
@@ -109,6 +112,16 @@ class Backend:
             completion_tokens=len(cut),
             model=self.fingerprint,
         )
+
+    def _scored(self, request: Request, rng: random.Random, length: int, kind: str | None) -> Completion:
+        """Drawn probabilities, nearly all for a choice that a rule names; the fault `empty` leaves next to no mass."""
+        last = request.prompt if isinstance(request.prompt, str) else "\n".join(m.content for m in request.prompt)
+        named = next((reply for pattern, reply in self._rules if pattern.search(last)), "")
+        shares = [100.0 if choice == named else rng.random() for choice in request.choices]
+        mass = 0.001 if kind == "empty" else 0.9
+        logprobs = tuple(choice_logprob([math.log(mass * share / sum(shares))]) for share in shares)
+        best = request.choices[shares.index(max(shares))]
+        return Completion(best, "length", length, 1, model=self.fingerprint, choice_logprobs=logprobs)
 
     def _words(self, request: Request, rng: random.Random, kind: str | None) -> list[str]:
         if kind == "empty":

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from cai.engine import Completion, Request
+from cai.engine import Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
 from cai.records import content_hash
 from cai.yamlfile import StrictModel
@@ -111,8 +112,11 @@ class Backend:
         self._engine = llm.llm_engine
         self._tokenizer = llm.get_tokenizer()
         self._chat_template = chat_template
+        self._control = re.compile("|".join(map(re.escape, self._tokenizer.all_special_tokens)) or r"(?!)")
         self.context: int = self._engine.model_config.max_model_len
         self._waiting: dict[str, asyncio.Future[Completion]] = {}
+        self._asked: dict[str, tuple[str, ...]] = {}
+        self._choices: dict[tuple[str, ...], list[list[int]]] = {}
         self._count = 0
         self._pump: asyncio.Task[None] | None = None
 
@@ -120,13 +124,36 @@ class Backend:
         """Token ids of a request's prompt, chat template applied."""
         if isinstance(prompt, str):
             return list(self._tokenizer.encode(prompt))
+        # A last assistant turn is a reply begun for the model: it goes behind the generation prompt as it is.
+        begun = prompt[-1].content if prompt[-1].role == "assistant" else ""
         text: str = self._tokenizer.apply_chat_template(
-            [message.row() for message in prompt],
+            [{"role": m.role, "content": self._plain(m.content)} for m in (prompt[:-1] if begun else prompt)],
             tokenize=False,
             add_generation_prompt=True,
             chat_template=self._chat_template,
         )
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._tokenizer.encode(text + self._plain(begun), add_special_tokens=False))
+
+    def _plain(self, text: str) -> str:
+        """`text` with the control tokens broken up: nobody's words may end a turn and begin a forged one."""
+        return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+    def choice_tokens(self, choices: tuple[str, ...]) -> list[list[int]]:
+        """Ids of the tokens that spell each choice, with and without a blank before it.
+
+        Raises:
+            InputError: this tokenizer has no single token for one of them.
+        """
+        if choices not in self._choices:
+            found = []
+            for choice in choices:
+                variants = [self._tokenizer.encode(text, add_special_tokens=False) for text in (choice, f" {choice}")]
+                ids = sorted({ids[-1] for ids in variants if len(ids) == 1})
+                if not ids:
+                    raise InputError(f"the choice {choice!r} is more than one token", where=self.fingerprint)
+                found.append(ids)
+            self._choices[choices] = found
+        return self._choices[choices]
 
     async def generate(self, request: Request) -> Completion:
         from vllm import SamplingParams, TokensPrompt
@@ -138,26 +165,35 @@ class Backend:
                 f"{len(ids)} prompt tokens and {request.sampling.max_tokens} new ones do not fit in {self.context}",
                 where=self.fingerprint,
             )
-        params = SamplingParams(
-            max_tokens=request.sampling.max_tokens,
-            temperature=request.sampling.temperature,
-            top_p=request.sampling.top_p,
-            top_k=request.sampling.top_k,
-            stop=list(request.sampling.stop) or None,
-            seed=request.seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        if request.choices:
+            wanted = [token for variants in self.choice_tokens(request.choices) for token in variants]
+            params = SamplingParams(
+                max_tokens=1, temperature=0.0, logprob_token_ids=wanted, output_kind=RequestOutputKind.FINAL_ONLY
+            )
+        else:
+            params = SamplingParams(
+                max_tokens=request.sampling.max_tokens,
+                temperature=request.sampling.temperature,
+                top_p=request.sampling.top_p,
+                top_k=request.sampling.top_k,
+                stop=list(request.sampling.stop) or None,
+                seed=request.seed,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
         self._count += 1
         name = str(self._count)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         # vLLM gives the request a name of its own; that is the one it can be aborted by.
         inner = self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
         self._waiting[name] = future
+        if request.choices:
+            self._asked[name] = request.choices
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._step_while_busy())
         try:
             return await future
         finally:
+            self._asked.pop(name, None)
             if self._waiting.pop(name, None) is not None and not future.done():
                 with contextlib.suppress(Exception):
                     self._engine.abort_request([inner], internal=True)
@@ -178,6 +214,7 @@ class Backend:
                             completion_tokens=len(best.token_ids),
                             cached_tokens=output.num_cached_tokens or 0,
                             model=self.fingerprint,
+                            choice_logprobs=self._choice_logprobs(output.request_id, best),
                         )
                     )
                     self._waiting.pop(output.request_id, None)
@@ -190,6 +227,16 @@ class Backend:
                 if not future.done():
                     future.set_exception(broken)
             self._waiting.clear()
+
+    def _choice_logprobs(self, name: str, output: Any) -> tuple[float, ...]:
+        choices = self._asked.get(name)
+        if choices is None:
+            return ()
+        found = output.logprobs[0]
+        return tuple(
+            choice_logprob(found[token].logprob for token in variants if token in found)
+            for variants in self.choice_tokens(choices)
+        )
 
     async def close(self) -> None:
         if self._pump is not None:

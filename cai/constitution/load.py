@@ -91,6 +91,11 @@ class Constitution:
         """`revising` as (id in bytes, weight, principle): what a draw reads, looked up once and not per row."""
         return tuple((b.id.encode(), b.weight, b) for b in self.revising)
 
+    @cached_property
+    def judging(self) -> tuple[Bound, ...]:
+        """The principles that a judge can be asked about: they have a judge's question and a weight above 0."""
+        return tuple(b for b in self.principles if b.principle.judge.strip() and b.weight > 0)
+
     def get(self, principle_id: str) -> Bound:
         """The principle with this id.
 

@@ -1,0 +1,101 @@
+"""The probability of the two letters in one forward pass, in both orders: the paper's label without chain of thought.
+
+Bai et al. 2022 (arXiv 2212.08073, section 4.1): the label is the normalised log-probability of the options. A small
+model prefers a slot (Lee et al. 2023, arXiv 2309.00267, table 12), so by default both orders are asked and kept as two
+votes. Cheapest of all judges: nothing is generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from cai.engine import Generate
+from cai.errors import ContextOverflow
+from cai.judging import (
+    LOW_MASS,
+    TOO_LONG,
+    PromptFile,
+    Question,
+    Verdict,
+    both_orders,
+    conversation,
+    fence,
+    judge_id,
+    load_prompt,
+    quote,
+    score,
+    vote,
+)
+from cai.records import Comparison, Vote
+from cai.yamlfile import StrictModel
+
+SLOTS = ("conversation", "answer_a", "answer_b", "question")
+
+
+class Config(StrictModel):
+    """Options of the log-probability judge."""
+
+    model: str = Field("judge", description="Role of the model that judges.")
+    prompt: str = Field("pair", description="Prompt file, by name or path.")
+    orders: Literal["both", "one"] = Field("both", description="Ask in both orders, or only in the pair's own.")
+    min_mass: float = Field(
+        0.2, ge=0, le=1, description="Less probability than this on the letters together is no verdict."
+    )
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """See `cai.judging.Judge`."""
+
+    config: Config
+    prompt: PromptFile
+    id: str
+    name: str = "logprob"
+    unit: str = "pair"
+
+    async def __call__(self, item: Comparison, question: Question, generate: Generate) -> tuple[Vote, ...]:
+        shown = both_orders(item, self.config.orders)
+        return tuple([vote(each, await self._ask(each, question, generate), self, question) for each in shown])
+
+    async def _ask(self, shown: Comparison, question: Question, generate: Generate) -> Verdict:
+        messages = self.prompt.messages(pair_slots(shown, question.text or self.prompt.question))
+        try:
+            scored = await score(messages, self.prompt.choices, generate, model=self.config.model)
+        except ContextOverflow as error:
+            return Verdict(None, raw={"detail": str(error)}, error=TOO_LONG)
+        raw = {"logprobs": list(scored.logprobs)}
+        if scored.mass < self.config.min_mass:
+            return Verdict(None, mass=scored.mass, raw=raw, error=LOW_MASS)
+        tie = scored.p[2] if len(scored.p) > 2 else 0.0
+        return Verdict(scored.p[0], tie, scored.mass, raw)
+
+
+def pair_slots(shown: Comparison, question: str) -> dict[str, str]:
+    """Values of a pair prompt's slots."""
+    texts = [turn.content for turn in shown.prompt.messages] + [shown.a.text, shown.b.text]
+    return {
+        "conversation": conversation(shown.prompt.messages),
+        "answer_a": quote(shown.a.text),
+        "answer_b": quote(shown.b.text),
+        "question": question.strip(),
+        "mark": fence(texts),
+    }
+
+
+def build(config: Config, *, models: Mapping[str, str], seed: int) -> Logprob:
+    """The judge.
+
+    Args:
+        models: fingerprints by role.
+        seed: of the run; this judge draws nothing.
+
+    Raises:
+        InputError: the prompt file is missing or wrong.
+    """
+    prompt = load_prompt(config.prompt)
+    prompt.check(f"judge prompt {config.prompt}", SLOTS, ("mark",))
+    return Logprob(config, prompt, judge_id("logprob", config, prompt, [models.get(config.model, "")]))
