@@ -1,4 +1,4 @@
-"""The recipe: one YAML file that says everything about a run. Validated before any model loads.
+"""Reading a recipe: one YAML file that says everything about a run. Validated before any model loads.
 
 Paths in a recipe are relative to the recipe's own folder. A configuration never enters the stages: `cai.pipeline`
 flattens it to plain parameters.
@@ -10,103 +10,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from cai import plugins, yamlfile
-from cai.constitution.model import Ident
 from cai.errors import InputError
+from cai.recipe import ROLES, Recipe, models_named
 from cai.yamlfile import Document, InvalidFile, Loc, Problem, StrictModel
-
-ROLES = ("policy", "critic", "reviser")
-
-
-class PromptSource(StrictModel):
-    """One file or data set of prompts."""
-
-    path: str = Field(description="File or folder.")
-    format: str = Field("auto", description="`cai prompts import --help` lists them.")
-    fields: tuple[str, ...] = Field((), description="Keys or columns that hold the prompt, joined by a blank line.")
-    turns: Literal["first", "all"] | None = Field(None, description="first: only up to the first user turn.")
-    tags: tuple[str, ...] = Field((), description="Tags added to every prompt of this source.")
-    limit: int | None = Field(None, ge=1, description="Take only the first so many.")
-    source: str = Field("", description="What rows name as their source; by default `path` as written here.")
-
-    @property
-    def label(self) -> str:
-        """What stands for the file in the rows' `source`; an absolute path leaves its folders out."""
-        return self.source or (Path(self.path).name if Path(self.path).is_absolute() else self.path)
-
-
-class SamplingConfig(StrictModel):
-    """How tokens of one step are drawn."""
-
-    max_tokens: int = Field(256, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, description="0 switches the filter off.")
-
-
-class ReviseConfig(StrictModel):
-    """The critique-and-revise loop (Bai et al. 2022, arXiv 2212.08073, section 3)."""
-
-    rounds: int = Field(2, ge=0, le=16, description="Critique-revision pairs a prompt; the paper has 4.")
-    principles_per_critique: int = Field(1, ge=1, description="Principles asked together in one critique.")
-    critique: bool = Field(True, description="false: revise at once, the paper's no-critique ablation.")
-    style: Literal["chat", "base"] = Field(
-        "chat", description="base: plain transcripts, for models without chat training."
-    )
-    few_shot: int | None = Field(None, ge=0, description="Worked examples shown; all of the constitution's by default.")
-    unrevised_tags: tuple[str, ...] = Field(
-        ("helpful",), description="Prompts with one of these tags are only answered."
-    )
-    unrevised_samples: int = Field(1, ge=1, description="Answers per such prompt; the paper has 2.")
-    retries: int = Field(1, ge=0, description="How often a faulty step is drawn again before it is given up.")
-    draft: SamplingConfig = Field(default_factory=SamplingConfig)
-    critic: SamplingConfig = Field(default_factory=SamplingConfig)
-    revision: SamplingConfig = Field(default_factory=SamplingConfig)
-
-
-class SftConfig(StrictModel):
-    """The SFT data set."""
-
-    revisions: Literal["all", "last"] = Field(
-        "all", description="Train on the revisions of all rounds, as the paper, or the last."
-    )
-    include_unrevised: bool = Field(True, description="Mix in the answers to prompts that are not revised.")
-    test_fraction: float = Field(0.05, ge=0, lt=1, description="Share of prompts held out, split by prompt.")
-    system_prompt: bool = Field(False, description="Put the constitution's system prompt into the rows.")
-    license: str = Field("", description="Licence of the data set, for its card (a Hugging Face licence id).")
-    prompt_licenses: tuple[str, ...] = Field((), description="Sources and licences of the prompts, for the card.")
-    language: tuple[str, ...] = Field(("en",), description="For the card.")
-    title: str = Field("", description="For the card; the run's name by default.")
-
-
-class RetryConfig(StrictModel):
-    """What happens when a server fails."""
-
-    attempts: int = Field(
-        6, ge=1, description="Tries a request, with exponential backoff, before its row is quarantined."
-    )
-    first_seconds: float = Field(0.5, gt=0)
-    longest_seconds: float = Field(30.0, gt=0)
-    give_up_after: int = Field(20, ge=1, description="Failed requests in a row after which the run stops, resumable.")
-
-
-class Recipe(StrictModel):
-    """One run."""
-
-    name: Ident = Field(description="The run's folder is runs/<name>.")
-    seed: int = Field(0, ge=0, description="Of principle draws, sampling and splits.")
-    constitution: str = Field("default", description="Name, or path of a .yaml file.")
-    prompts: tuple[PromptSource, ...] = Field(min_length=1)
-    models: dict[str, Any] = Field(description="By role: policy, critic, reviser; a role may name another role.")
-    rows_in_flight: int = Field(0, ge=0, description="Rows worked on at once; 0 chooses from the backends' seats.")
-    reuse: tuple[str, ...] = Field((), description="Earlier runs whose completions are used where requests are equal.")
-    retry: RetryConfig = Field(default_factory=RetryConfig)
-    revise: ReviseConfig = Field(default_factory=ReviseConfig)
-    sft: SftConfig = Field(default_factory=SftConfig)
 
 
 class LoadedRecipe:
@@ -114,12 +23,20 @@ class LoadedRecipe:
 
     Attributes:
         models: by role: (backend name, validated `Config` of that backend).
+        judge: validated `Config` of the judge's method, if the recipe has a judge.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, models: dict[str, tuple[str, StrictModel]]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        models: dict[str, tuple[str, StrictModel]],
+        judge: StrictModel | None = None,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.models = models
+        self.judge = judge
 
     def resolve(self, path: str) -> Path:
         """A path of the recipe, relative to the recipe's folder."""
@@ -136,6 +53,8 @@ class LoadedRecipe:
             source["path"] = str(self.resolve(source["path"]).resolve())
         if Path(data["constitution"]).suffix in (".yaml", ".yml"):
             data["constitution"] = str(self.resolve(data["constitution"]).resolve())
+        if self.judge is not None:
+            data["judge"]["options"] = self.judge.model_dump(mode="json")
         data["reuse"] = [str(self.resolve(run).resolve()) for run in data["reuse"]]
         return data
 
@@ -155,7 +74,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     for override in overrides:
         document.override(override)
     recipe = yamlfile.validate(document, Recipe)
-    return LoadedRecipe(recipe, path.resolve().parent, _models(document, recipe, path.resolve().parent))
+    folder = path.resolve().parent
+    return LoadedRecipe(recipe, folder, _models(document, recipe, folder), _judge(document, recipe, folder))
 
 
 @dataclass(frozen=True)
@@ -208,8 +128,8 @@ def _models(document: _Document, recipe: Recipe, folder: Path) -> dict[str, tupl
     if "policy" not in recipe.models:
         problems.append(document.problem(("models",), "the role 'policy' is missing", key=True))
     for role, given in recipe.models.items():
-        if role not in ROLES:
-            text = f"unknown role {role!r}{yamlfile.nearest(role, ROLES)}; roles: {', '.join(ROLES)}"
+        if role not in recipe.names:
+            text = f"unknown role {role!r}{yamlfile.nearest(role, recipe.names)}; roles: {', '.join(recipe.names)}"
             problems.append(document.problem(("models", role), text, key=True))
             continue
         source = role
@@ -239,11 +159,50 @@ def _models(document: _Document, recipe: Recipe, folder: Path) -> dict[str, tupl
             problems.extend(error.problems)
         except InputError as error:
             problems.append(document.problem(("models", source, "backend"), str(error)))
+    problems += _unknown_models(document, recipe)
     if problems:
         raise InvalidFile(sorted(set(problems)))
     for role in ROLES:
         built.setdefault(role, built["policy"])
     return built
+
+
+def _judge(document: _Document, recipe: Recipe, folder: Path) -> StrictModel | None:
+    """The options of the judge's method, checked by that method; paths of prompt files made absolute."""
+    if recipe.judge is None:
+        return None
+    try:
+        config_type: type[StrictModel] = plugins.load("cai.judges", recipe.judge.method).Config
+    except InputError as error:
+        raise InvalidFile([document.problem(("judge", "method"), str(error))]) from error
+    options = _absolute_prompts(recipe.judge.options, folder)
+    return yamlfile.validate(document.below(("judge", "options"), options), config_type)
+
+
+def _absolute_prompts(options: Any, folder: Path) -> Any:
+    if isinstance(options, Mapping):
+        return {
+            key: str((folder / Path(value).expanduser()).resolve())
+            if key == "prompt" and isinstance(value, str) and value.endswith((".yaml", ".yml"))
+            else _absolute_prompts(value, folder)
+            for key, value in options.items()
+        }
+    return [_absolute_prompts(value, folder) for value in options] if isinstance(options, list | tuple) else options
+
+
+def _unknown_models(document: _Document, recipe: Recipe) -> list[Problem]:
+    """Models that samples or judges name and that are not there."""
+    known = {*ROLES, *recipe.models}
+    problems = []
+    for index, source in enumerate(recipe.sample.sources):
+        if source.model not in known:
+            text = f"no model {source.model!r}{yamlfile.nearest(source.model, sorted(known))}"
+            problems.append(document.problem(("sample", "sources", index, "model"), text))
+    for name in models_named(recipe.judge.options if recipe.judge else {}):
+        if name not in known:
+            text = f"no model {name!r}{yamlfile.nearest(name, sorted(known))}"
+            problems.append(document.problem(("judge", "options"), text))
+    return problems
 
 
 def _is_path(value: str, folder: Path) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -301,6 +301,18 @@ def _completion(row: Mapping[str, Any]) -> Completion:
     values = {name: row[name] for name in Completion.__slots__ if name in row}
     values["choice_logprobs"] = tuple(values.get("choice_logprobs", ()))
     return Completion(**values)
+
+
+async def together(asked: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Await several requests of one row at once; the first failure cancels the others and is raised."""
+    tasks = [asyncio.ensure_future(each) for each in asked]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 @dataclass(frozen=True, slots=True)

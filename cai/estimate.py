@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -64,14 +65,17 @@ class _StandIn:
         self.fingerprint = fingerprint
 
     async def generate(self, request: Request) -> Completion:
-        length = max(1, round(request.sampling.max_tokens * ANSWER_SHARE))
+        length = 1 if request.choices else max(1, round(request.sampling.max_tokens * ANSWER_SHARE))
         if isinstance(request.prompt, str):
             characters = len(request.prompt)
         else:
             characters = sum(len(message.content) + 16 for message in request.prompt)
+        even = tuple(-math.log(len(request.choices)) for _ in request.choices)
         # Different each time, so that no detector of faults has the step asked again.
-        text = " ".join(f"filler{request.seed % 997}x{index}" for index in range(max(1, length // 3)))
-        return Completion(text, "stop", round(characters / CHARACTERS_PER_TOKEN), length, model=self.fingerprint)
+        text = " ".join(f"filler{request.seed % 9973}x{index}" for index in range(max(1, length // 3)))
+        return Completion(
+            text, "stop", round(characters / CHARACTERS_PER_TOKEN), length, model=self.fingerprint, choice_logprobs=even
+        )
 
     async def close(self) -> None:
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from cai import yamlfile
 from cai.engine import Generate, Request, Sampling
 from cai.errors import InputError
+from cai.ranking import ranking as ranking
 from cai.records import Comparison, Message, Messages, Vote, content_hash
 from cai.yamlfile import StrictModel
 
@@ -58,7 +59,7 @@ class Judge(Protocol):
     @property
     def unit(self) -> str: ...
 
-    async def __call__(self, item: Any, question: Question, generate: Generate) -> tuple[Vote, ...]:
+    def __call__(self, item: Any, question: Question, generate: Generate) -> Coroutine[Any, Any, tuple[Vote, ...]]:
         """The votes on one item. A verdict that cannot be read is a vote with an `error`, never a probability.
 
         Raises:
@@ -163,7 +164,11 @@ def fill(template: str, slots: Mapping[str, str]) -> str:
 
 # --- untrusted text ---------------------------------------------------------------------------------------------------
 
-CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<｜[^｜<>\n]{1,40}｜>")
+CONTROL = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<</?SYS>>|</?s>|<(?:start|end)_of_turn>"
+    r"|<(?:bos|eos|pad|unk|sop|eop)>|<extra_id_\d{1,4}>|</?think>|</?tool_(?:call|response)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|gMASK)\]"
+)
 """What common chat templates write between turns; in an answer it would end our own turn and begin a forged one."""
 
 
@@ -182,6 +187,22 @@ def fence(texts: Sequence[str]) -> str:
         key = content_hash(key, sorted(texts), length=6)
         if not any(key in text for text in texts):
             return key
+
+
+PAIR_SLOTS = ("conversation", "answer_a", "answer_b", "question")
+"""Slots that the prompt of a pair judge needs; `mark` may be left out."""
+
+
+def pair_slots(shown: Comparison, question: str) -> dict[str, str]:
+    """Values of a pair prompt's slots."""
+    texts = [turn.content for turn in shown.prompt.messages] + [shown.a.text, shown.b.text]
+    return {
+        "conversation": conversation(shown.prompt.messages),
+        "answer_a": quote(shown.a.text),
+        "answer_b": quote(shown.b.text),
+        "question": question.strip(),
+        "mark": fence(texts),
+    }
 
 
 def conversation(messages: Messages) -> str:
@@ -237,19 +258,28 @@ class Verdict:
     error: str | None = None
 
 
-def vote(comparison: Comparison, verdict: Verdict, judge: Judge, question: Question, *, ordered: bool = True) -> Vote:
+def vote(
+    comparison: Comparison,
+    verdict: Verdict,
+    judge: Judge,
+    question: Question,
+    *,
+    ordered: bool = True,
+    key: str = "",
+) -> Vote:
     """The vote on a comparison as it was shown; the probability is put back to the comparison's own order.
 
     Args:
         ordered: false for methods that do not show the two beside one another in an order.
+        key: tells apart the votes of a judge that asks the same question of the same comparison in the same order
+            more than once; part of the vote's id.
     """
     order = ("ba" if comparison.swapped else "ab") if ordered else ""
     p_a = verdict.p_first
     if p_a is not None and comparison.swapped:
         p_a = max(0.0, 1.0 - p_a - verdict.p_tie)
-    key = content_hash(comparison.id, order, judge.id, question.text, question.principle_ids)
     return Vote(
-        id=key,
+        id=content_hash(comparison.id, order, judge.id, question.text, question.principle_ids, question.axis, key),
         comparison_id=comparison.id,
         group_id=comparison.group_id,
         judge=judge.name,
@@ -271,11 +301,32 @@ def both_orders(comparison: Comparison, orders: str) -> tuple[Comparison, ...]:
     return (comparison, comparison.swap()) if orders == "both" else (comparison,)
 
 
-def judge_id(name: str, config: StrictModel, prompt: PromptFile | None, models: Sequence[str]) -> str:
-    """Hash of what a judge's votes depend on; where the prompt file lies and what it notes are not part of it."""
+def judge_id(
+    name: str,
+    config: StrictModel,
+    prompt: PromptFile | None,
+    models: Sequence[str],
+    *,
+    exclude: Iterable[str] = (),
+) -> str:
+    """Hash of what a judge's votes depend on; where the prompt file lies and what it notes are not part of it.
+
+    Args:
+        models: fingerprints of the models; or ids of inner judges, and whatever else decides.
+        exclude: options that change no vote, or that `models` stands for.
+    """
     said = prompt.model_dump(mode="json", exclude={"notes", "name"}) if prompt else None
-    return content_hash(name, config.model_dump(mode="json", exclude={"prompt"}), said, list(models), length=16)
+    options = config.model_dump(mode="json", exclude={"prompt", *exclude})
+    return content_hash(name, options, said, list(models), length=16)
 
 
 TOO_LONG = "too_long"
+"""The prompt does not fit in the model's context."""
 LOW_MASS = "low_mass"
+"""The model gave the offered answers together less probability than `min_mass`."""
+EMPTY_RATIONALE = "empty_rationale"
+"""No reasons were given where they were asked for."""
+UNREAD = "unread"
+"""The backend told no probability for either answer."""
+UNCONNECTED = "unconnected"
+"""A tournament links the two answers by no chain of verdicts."""

@@ -17,7 +17,7 @@ class Reporter(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def start(self, total: int, done: int) -> None: ...
+    def start(self, total: int, done: int, *, what: str = "revise") -> None: ...
 
     def update(self, done: int, *, tokens: int, quarantined: int) -> None: ...
 
@@ -30,7 +30,7 @@ class Silent:
     def say(self, text: str) -> None:
         return None
 
-    def start(self, total: int, done: int) -> None:
+    def start(self, total: int, done: int, *, what: str = "revise") -> None:
         return None
 
     def update(self, done: int, *, tokens: int, quarantined: int) -> None:
@@ -59,6 +59,7 @@ class Progress:
         self._log = log
         self._live = self._stream.isatty()
         self._bar: object | None = None
+        self._what = ""
         self._total = self._first = self._done = 0
         self._begun = self._shown = time.monotonic()
 
@@ -86,7 +87,8 @@ class Progress:
             with contextlib.suppress(OSError):
                 self._log.write(line.encode("utf-8", "backslashreplace"))
 
-    def start(self, total: int, done: int) -> None:
+    def start(self, total: int, done: int, *, what: str = "revise") -> None:
+        self._what = what
         self._total, self._first, self._done = total, done, done
         self._begun = self._shown = time.monotonic()
         if self._live and total > done:
@@ -94,9 +96,9 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("revise"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+            columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
             bar = Bar(*columns, console=Console(file=self._stream), refresh_per_second=4)
-            self._task = bar.add_task("revise", total=total, completed=done, told="")
+            self._task = bar.add_task(what, total=total, completed=done, told="")
             self._bar = bar
             bar.start()
 
@@ -108,7 +110,7 @@ class Progress:
         now = time.monotonic()
         if self._bar is None and now - self._shown >= PLAIN_EVERY:
             self._shown = now
-            self.say(f"revise {done}/{self._total} rows, {told}")
+            self.say(f"{self._what} {done}/{self._total} rows, {told}")
 
     def _told(self, tokens: int, quarantined: int) -> str:
         seconds = max(1e-6, time.monotonic() - self._begun)

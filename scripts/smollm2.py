@@ -40,13 +40,13 @@ def main() -> int:
 
 
 def convert(gguf: Path, out: Path) -> None:
-    """Save the weights of a Llama GGUF file as bf16 safetensors, with tokenizer and chat template."""
+    """Save the weights of a GGUF file as bf16 safetensors, with tokenizer and chat template."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    model = LlamaForCausalLM(read.config)
+    model = type(read)(read.config)  # a fresh one: what was read from GGUF refuses to be saved
     model.load_state_dict(read.state_dict())
     building = out.with_name(f"{out.name}.building")
     model.to(torch.bfloat16).save_pretrained(building)

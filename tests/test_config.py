@@ -87,8 +87,8 @@ def test_two_roles_that_name_each_other_are_refused(tmp_path: Path) -> None:
 def test_roles_share_or_differ(tmp_path: Path) -> None:
     loaded = load(tmp_path, RECIPE + "  critic: {backend: scripted, name: other}\n  reviser: critic\n")
     names = {role: config.model_dump()["name"] for role, (_, config) in loaded.models.items()}
-    assert names == {"policy": "scripted", "critic": "other", "reviser": "other"}
-    assert set(load(tmp_path).models) == {"policy", "critic", "reviser"}
+    assert names == {"policy": "scripted", "critic": "other", "reviser": "other", "judge": "scripted"}
+    assert set(load(tmp_path).models) == {"policy", "critic", "reviser", "judge"}
 
 
 def test_overrides_set_single_keys_and_whole_mappings(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from cai.cli import testing
 from cai.cli.common import Json, examples, print_json, reports_errors
 
 app = typer.Typer(
-    no_args_is_help=True, help="Check, show, try, compare, import and export constitutions and principles."
+    no_args_is_help=True, help="Check, show, try, test, compare, import and export constitutions and principles."
 )
 
 Name = Annotated[
@@ -176,6 +177,9 @@ def try_(
 
     console = Console()
     console.print(render(tried, width=console.width, full=full))
+
+
+testing.register(app)
 
 
 @app.command(

@@ -11,6 +11,7 @@ import typer
 
 import cai
 from cai.cli import constitution, init, prompts, run
+from cai.cli import eval as evaluation
 from cai.cli.common import examples
 
 FIRST_STEPS = examples(
@@ -35,6 +36,7 @@ init.register(app)
 app.add_typer(constitution.app, name="constitution", rich_help_panel="Principles and prompts")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Principles and prompts")
 run.register(app)
+app.add_typer(evaluation.app, name="eval", rich_help_panel="Measure")
 
 
 def _version(asked: bool) -> None:

@@ -57,7 +57,7 @@ def run(
     retry_failed: RetryFailed = False,
     json: Json = False,
 ) -> None:
-    """Run all stages of a recipe: prompts, critique and revision, SFT data.
+    """Run all stages of a recipe: critique and revision, SFT data; with a judge in it, samples, votes, preferences too.
 
     The same command resumes: after Ctrl-C, a crash or a full disk, run it again. Finished rows and every completion
     already generated are kept.
@@ -81,25 +81,71 @@ def revise(
     json: Json = False,
 ) -> None:
     """Only the critique-and-revise stage of a recipe; `cai export` makes the data set from it."""
+    _stage("revise", recipe, run_dir, overrides, update, retry_failed, json)
+
+
+@reports_errors
+def sample(
+    recipe: Recipe,
+    run_dir: RunDir = None,
+    overrides: Set = None,
+    update: Update = False,
+    retry_failed: RetryFailed = False,
+    json: Json = False,
+) -> None:
+    """Only the sampling stage: several answers to each prompt, from one or several models or temperatures."""
+    _stage("sample", recipe, run_dir, overrides, update, retry_failed, json)
+
+
+@reports_errors
+def judge(
+    recipe: Recipe,
+    run_dir: RunDir = None,
+    overrides: Set = None,
+    update: Update = False,
+    retry_failed: RetryFailed = False,
+    json: Json = False,
+) -> None:
+    """Only the judging stage: votes on the sampled answers; `cai export --preferences` makes the data set from them."""
+    _stage("judge", recipe, run_dir, overrides, update, retry_failed, json)
+
+
+def _stage(
+    name: str,
+    recipe: Path,
+    run_dir: Path | None,
+    overrides: list[str] | None,
+    update: bool,
+    retry_failed: bool,
+    json: bool,
+) -> None:
     job, folder = _prepare(recipe, overrides, run_dir)
     from cai import pipeline
-    from cai.runs import RunFolder
-    from cai.store import Lock
 
     def stage(report: Any) -> dict[str, Any]:
-        with Lock(folder):
-            place = RunFolder(folder)
-            pipeline.begin(job, place, report, update=update)
-            pipeline.revise_rows(job, place, report, retry_failed=retry_failed)
+        pipeline.run_stage(name, job, folder, report, update=update, retry_failed=retry_failed)
         return {"run": str(folder)}
 
     _work(folder, json, stage)
 
 
 @reports_errors
-def export(recipe: Recipe, run_dir: RunDir = None, overrides: Set = None, json: Json = False) -> None:
-    """Only the export stage: SFT data, dataset card and metrics from a run whose rows are finished."""
-    job, folder = _prepare(recipe, overrides, run_dir)
+def export(
+    recipe: Recipe,
+    run_dir: RunDir = None,
+    overrides: Set = None,
+    preferences: Annotated[
+        bool, typer.Option("--preferences", help="The preference data too, or an error where there are no votes.")
+    ] = False,
+    format: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Format of the preference data instead of the recipe's. Repeatable."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Only the export stage: SFT and preference data, their cards, and metrics, from a run whose rows are finished."""
+    chosen = [f"preferences.formats=[{', '.join(format)}]"] if format else []
+    job, folder = _prepare(recipe, [*(overrides or ()), *chosen], run_dir)
     from cai import pipeline
     from cai.runs import open_run
     from cai.store import Lock
@@ -109,7 +155,7 @@ def export(recipe: Recipe, run_dir: RunDir = None, overrides: Set = None, json: 
         with Lock(folder):
             place = open_run(folder)
             pipeline.begin(job, place, report, update=False)
-            return pipeline.export(job, place, report)
+            return pipeline.export(job, place, report, compared=True if preferences or format else None)
 
     _work(folder, json, stage)
 
@@ -141,9 +187,11 @@ def _work(folder: Path, json: bool, stage: Any) -> None:
     if json:
         print_json(metrics)
     elif "revise" in metrics:
-        from cai.cli.tables import show_metrics
+        from cai.cli.tables import show_metrics, show_preferences
 
         show_metrics(folder, metrics)
+        if "preferences" in metrics:
+            show_preferences(folder, metrics)
 
 
 def _show_estimate(job: Job, folder: Path, json: bool) -> None:
@@ -232,10 +280,31 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
             ("cai export recipe.yaml", "then the data set"),
         ),
     ),
+    "sample": (
+        sample,
+        examples(
+            ("cai sample recipe.yaml", "`sample.sources` in the recipe says from which models, how many, how warm"),
+            (
+                "cai sample recipe.yaml --set sample.include=[draft,last_revision]",
+                "revisions join in",
+            ),
+        ),
+    ),
+    "judge": (
+        judge,
+        examples(
+            ("cai judge recipe.yaml", "needs `cai sample` to have finished, and `judge` in the recipe"),
+            ("cai judge recipe.yaml --set judge.principles=all", "every principle's vote, instead of one drawn"),
+            ("cai export recipe.yaml --preferences", "then the preference data"),
+        ),
+    ),
     "export": (
         export,
         examples(
             ("cai export recipe.yaml --set sft.revisions=last", "another data set from the same rows; asks no model"),
+            ("cai export recipe.yaml --preferences", "pairs with soft labels, as TRL takes them"),
+            ("cai export recipe.yaml --format ultrafeedback --format openrlhf", "the same pairs for other trainers"),
+            ("cai export recipe.yaml --preferences --set preferences.min_margin=0.1", "only where the judge is surer"),
         ),
     ),
     "status": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,54 @@ def show_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     for name, text in lines:
         facts.add_row(name, text)
     console.print(facts, soft_wrap=True)
+
+
+def show_preferences(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """What the judge said, how far it can be believed, and where the pairs are; on stdout."""
+    console = Console()
+    sample, votes, made = metrics["sample"], metrics["judge"], metrics["preferences"]
+    table = Table(title="What the judge said, by principle", title_justify="left")
+    for name in ("principle", "votes", "flipped", "first slot", "mean |p-0.5|", "failed"):
+        table.add_column(name, justify="left" if name == "principle" else "right")
+    listed = sorted(votes["by_principle"].items(), key=lambda item: (-item[1]["votes"], item[0]))
+    for name, told in [*listed, ("all", votes["overall"])]:
+        cells = (
+            str(told["votes"]),
+            _share(told["flip_rate"]),
+            _share(told["first_slot_rate"]),
+            "-" if told["decisiveness"] is None else f"{told['decisiveness']:.2f}",
+            str(sum(told["failures"].values())),
+        )
+        table.add_row(name or "(general question)", *cells, end_section=name == (listed[-1][0] if listed else ""))
+    console.print()
+    console.print(table)
+    overall = votes["overall"]
+    quarantined = Counter[str](sample["quarantined"]) + Counter[str](votes["quarantined"])
+    rows = {name: told["rows"] for name, told in made["formats"].items()}
+    left_out = ", ".join(f"{reason} {count}" for reason, count in made["left_out"].items()) or "none"
+    lines = [
+        ("samples", f"{sample['responses']}, {sample['duplicates']} of them near-duplicates"),
+        ("not compared", ", ".join(f"{reason} {count}" for reason, count in quarantined.items()) or "none"),
+        ("preferences", ", ".join(f"{status} {count}" for status, count in made["by_status"].items()) or "none"),
+        ("left out", left_out),
+        ("chosen is longer", _share(made["chosen_is_longer"])),
+        *((f"{name} rows", f"{count}  {folder / 'preferences' / name}") for name, count in rows.items()),
+        ("every vote", f"{folder / 'votes.jsonl'}"),
+    ]
+    facts = Table.grid(padding=(0, 2))
+    for name, text in lines:
+        facts.add_row(name, text)
+    console.print(facts, soft_wrap=True)
+    if (overall["flip_rate"] or 0) > 0.3:
+        console.print(
+            f"The judge changes its verdict with the order in {_share(overall['flip_rate'])} of the questions: both "
+            "orders are averaged, but such labels are weak. A larger judge model flips less.",
+            style="yellow",
+        )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def show_status(found: Sequence[Mapping[str, Any]]) -> None:

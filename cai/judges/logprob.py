@@ -17,23 +17,20 @@ from cai.engine import Generate
 from cai.errors import ContextOverflow
 from cai.judging import (
     LOW_MASS,
+    PAIR_SLOTS,
     TOO_LONG,
     PromptFile,
     Question,
     Verdict,
     both_orders,
-    conversation,
-    fence,
     judge_id,
     load_prompt,
-    quote,
+    pair_slots,
     score,
     vote,
 )
 from cai.records import Comparison, Vote
 from cai.yamlfile import StrictModel
-
-SLOTS = ("conversation", "answer_a", "answer_b", "question")
 
 
 class Config(StrictModel):
@@ -74,18 +71,6 @@ class Logprob:
         return Verdict(scored.p[0], tie, scored.mass, raw)
 
 
-def pair_slots(shown: Comparison, question: str) -> dict[str, str]:
-    """Values of a pair prompt's slots."""
-    texts = [turn.content for turn in shown.prompt.messages] + [shown.a.text, shown.b.text]
-    return {
-        "conversation": conversation(shown.prompt.messages),
-        "answer_a": quote(shown.a.text),
-        "answer_b": quote(shown.b.text),
-        "question": question.strip(),
-        "mark": fence(texts),
-    }
-
-
 def build(config: Config, *, models: Mapping[str, str], seed: int) -> Logprob:
     """The judge.
 
@@ -97,5 +82,5 @@ def build(config: Config, *, models: Mapping[str, str], seed: int) -> Logprob:
         InputError: the prompt file is missing or wrong.
     """
     prompt = load_prompt(config.prompt)
-    prompt.check(f"judge prompt {config.prompt}", SLOTS, ("mark",))
+    prompt.check(f"judge prompt {config.prompt}", PAIR_SLOTS, ("mark",))
     return Logprob(config, prompt, judge_id("logprob", config, prompt, [models.get(config.model, "")]))

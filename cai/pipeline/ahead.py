@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from cai import plugins
+from cai.engine import Generate
 from cai.estimate import Estimate, estimate
 from cai.pipeline.begin import source_prompts
 from cai.pipeline.job import Job
 from cai.pipeline.work import reused_logs
+from cai.records import Prompt
 from cai.runs import RunFolder
-from cai.stages import revise
+from cai.stages import judge, revise, sample
 from cai.store import read_rows
 
 
@@ -21,12 +25,29 @@ def dry_run(job: Job, folder: Path) -> Estimate:
     backend, config = job.loaded.models["policy"]
     return estimate(
         source_prompts(job),
-        revise.method(job.plan),
+        _all_stages(job),
         models=job.fingerprints,
         logs=own + reused_logs(job),
         past=past_speeds(folder.parent, job.fingerprints["policy"]),
         guess=plugins.load("cai.backends", backend).expected_speed(config),
     )
+
+
+def _all_stages(job: Job) -> Callable[[Prompt, Generate], Awaitable[Any]]:
+    """Every stage of the recipe for one prompt, one after another."""
+    draft, answer = revise.method(job.plan), sample.method(job.sample)
+    votes = judge.method(job.judge) if job.judge else None
+
+    async def play(prompt: Prompt, generate: Generate) -> None:
+        chain = await draft(prompt, generate)
+        if votes is None:
+            return
+        sampled = await answer(prompt, generate)
+        group = sample.gather(prompt, sampled.responses, chain.responses, job.sample).group
+        if group is not None:
+            await votes(group, generate)
+
+    return play
 
 
 def past_speeds(folder: Path, fingerprint: str) -> list[float]:
@@ -37,6 +58,8 @@ def past_speeds(folder: Path, fingerprint: str) -> list[float]:
         manifest = run.read_manifest() or {}
         if manifest.get("inputs", {}).get("models", {}).get("policy") == fingerprint and run.attempts.is_file():
             speeds += [
-                row["tokens_per_second"] for row in read_rows(run.attempts) if row.get("tokens_per_second", 0) > 0
+                row["tokens_per_second"]
+                for row in read_rows(run.attempts)
+                if row.get("tokens_per_second", 0) > 0 and row.get("stage", "revise") != "judge"
             ]
     return speeds

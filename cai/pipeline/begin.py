@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from cai import prompts, runs
-from cai.config import PromptSource
 from cai.errors import RunError
 from cai.pipeline.job import Job, inputs
 from cai.progress import Reporter
+from cai.recipe import PromptSource
 from cai.records import Prompt
 from cai.runs import RunFolder
 from cai.store import encode, read_rows, replacing, write_json, write_text
@@ -26,7 +27,9 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
             raise RunError("no such file or folder", where=f"prompts: {path}", mend="check `path` in the recipe")
     now, before = inputs(job), place.read_manifest()
     if before is not None:
-        differing = runs.differences(before.get("inputs", {}), now)
+        old = before.get("inputs", {})
+        now = {**({"judge": old["judge"]} if "judge" in old else {}), **now}  # a recipe may leave it out for once
+        differing = runs.differences(_current(place, old, now), now)
         if differing and not update:
             raise RunError(
                 f"this run was made from other inputs; what differs: {', '.join(differing)}",
@@ -38,6 +41,8 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
         elif before.get("prompts") is not None:
             # What does not touch the rows (the export's options) may change between attempts.
             write_text(place.recipe, yaml.safe_dump(job.loaded.resolved(), sort_keys=False, allow_unicode=True))
+            if before.get("inputs") != now:
+                runs.write_manifest(place, {**before, "inputs": now})
             return
     place.path.mkdir(parents=True, exist_ok=True)
     count, bad = _snapshot_prompts(job, place.prompts)
@@ -57,6 +62,12 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
         **runs.environment(),
     }
     runs.write_manifest(place, manifest)  # last: a folder with a manifest is a run that has begun
+
+
+def _current(place: RunFolder, old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """`old` without what may change freely: the inputs of a stage that has not begun."""
+    begun = {"sample": place.sampled.is_file(), "judge": place.judged.is_file()}
+    return {**old, **{stage: now[stage] for stage in begun if stage in now and not (begun[stage] and stage in old)}}
 
 
 def _snapshot_prompts(job: Job, target: Path) -> tuple[int, list[dict[str, str]]]:

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from cai import plugins
-from cai.config import LoadedRecipe, SamplingConfig
+from cai.config import LoadedRecipe
 from cai.constitution.load import Constitution, load_constitution
 from cai.engine import Sampling
 from cai.errors import InputError
-from cai.stages import revise
+from cai.members import roles
+from cai.recipe import Recipe, SamplingConfig
+from cai.stages import judge, revise, sample
 from cai.stages.export import SftOptions
+from cai.stages.prefer import Rule
+from cai.stages.select import SelectOptions
 from cai.stages.transcript import Transcript
+from cai.yamlfile import nearest
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class Job:
     constitution: Constitution
     plan: revise.Plan
     sft: SftOptions
+    sample: sample.Plan
+    judge: judge.Plan | None
+    judge_roles: tuple[str, ...]
+    """The models that the judge asks."""
+    rule: Rule
+    select: SelectOptions
     fingerprints: Mapping[str, str]
     """By role."""
 
@@ -78,7 +89,80 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         for role, (backend, config) in loaded.models.items()
         if models
     }
-    return Job(loaded, constitution, plan, sft, fingerprints)
+    return Job(
+        loaded=loaded,
+        constitution=constitution,
+        plan=plan,
+        sft=sft,
+        sample=_sample_plan(recipe, transcript),
+        judge=_judge_plan(loaded, constitution, fingerprints),
+        judge_roles=roles(loaded.judge) if loaded.judge else (),
+        rule=Rule(
+            panel=getattr(loaded.judge, "rule", "mean"),
+            need_both=recipe.preferences.need_both,
+            tie_band=recipe.preferences.tie_band,
+        ),
+        select=_select_options(recipe),
+        fingerprints=fingerprints,
+    )
+
+
+def _select_options(recipe: Recipe) -> SelectOptions:
+    given = recipe.preferences.model_dump(exclude={"need_both", "tie_band", "formats"})
+    axes = recipe.preferences.axes
+    # The same seed and fraction as the SFT data's: what one model was trained on never tests the other.
+    return SelectOptions(
+        **{**given, "axes": frozenset(axes) if axes else None, "test_fraction": recipe.sft.test_fraction},
+        seed=recipe.seed,
+    )
+
+
+def _sample_plan(recipe: Recipe, transcript: Transcript) -> sample.Plan:
+    options = recipe.sample
+    sources: list[sample.Source] = []
+    for source in options.sources:
+        name = source.name or source.model
+        taken = {other.name for other in sources}
+        number = 2
+        while name in taken:
+            name, number = f"{source.name or source.model}{number}", number + 1
+        sampling = Sampling(source.max_tokens, source.temperature, source.top_p, source.top_k)
+        sources.append(sample.Source(name, source.model, source.count, sampling))
+    return sample.Plan(
+        sources=tuple(sources),
+        transcript=transcript,
+        seed=recipe.seed,
+        include=frozenset(options.include),
+        near_duplicate=options.near_duplicate,
+    )
+
+
+def _judge_plan(loaded: LoadedRecipe, constitution: Constitution, fingerprints: Mapping[str, str]) -> judge.Plan | None:
+    options = loaded.recipe.judge
+    if options is None or loaded.judge is None:
+        return None
+    axes = {bound.principle.axis for bound in constitution.judging}
+    for axis in options.axes:
+        if axis not in axes:
+            raise InputError(
+                f"no principle with a judge's question is of the axis {axis!r}{nearest(axis, sorted(axes))}",
+                where=f"judge.axes, constitution {constitution.name}",
+                mend=f"its axes: {', '.join(sorted(axes)) or 'none'}",
+            )
+    if options.principles != "none" and not constitution.judging:
+        raise InputError(
+            "none of its principles has a judge's question and a weight above 0",
+            where=f"constitution {constitution.name}",
+            mend="give one of them `judge`, or set judge.principles to none",
+        )
+    build = plugins.load("cai.judges", options.method).build
+    return judge.Plan(
+        constitution=constitution,
+        judge=build(loaded.judge, models=fingerprints, seed=loaded.recipe.seed),
+        principles=options.principles,
+        axes=options.axes,
+        seed=loaded.recipe.seed,
+    )
 
 
 def _sampling(config: SamplingConfig) -> Sampling:
@@ -91,7 +175,7 @@ def inputs(job: Job) -> dict[str, Any]:
     return {
         "seed": recipe.seed,
         "constitution": job.constitution.hash,
-        "models": dict(sorted(job.fingerprints.items())),
+        "models": {role: job.fingerprints[role] for role in ("critic", "policy", "reviser")},
         "prompts": [
             {
                 **source.model_dump(mode="json", exclude={"path", "source"}),
@@ -100,7 +184,16 @@ def inputs(job: Job) -> dict[str, Any]:
             for source in recipe.prompts
         ],
         "revise": recipe.revise.model_dump(mode="json"),
+        "sample": {
+            **recipe.sample.model_dump(mode="json"),
+            "models": [job.fingerprints[source.model] for source in job.sample.sources],
+        },
+        **({"judge": _judge_inputs(job.judge)} if job.judge else {}),
     }
+
+
+def _judge_inputs(plan: judge.Plan) -> dict[str, Any]:
+    return {"id": plan.judge.id, "principles": plan.principles, "axes": list(plan.axes)}
 
 
 def _digest(path: Path) -> str:

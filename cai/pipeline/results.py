@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from cai.constitution.load import load_constitution
 from cai.errors import InputError, RunError
 from cai.metrics import ReviseMetrics
 from cai.pipeline.begin import read_prompts
+from cai.pipeline.compared import export_preferences
 from cai.pipeline.job import Job, prepare
 from cai.progress import Reporter
 from cai.records import Quarantined, Response
@@ -24,12 +26,21 @@ from cai.stages.why import Explanation
 from cai.store import Log, encode, replacing, write_json, write_text
 
 
-def export(job: Job, place: RunFolder, report: Reporter) -> dict[str, Any]:
-    """Write the results of a run whose rows are finished: a pure function of the journal, in prompt order."""
+def export(job: Job, place: RunFolder, report: Reporter, *, compared: bool | None = None) -> dict[str, Any]:
+    """Write the results of a run whose rows are finished: a pure function of the journals, in prompt order.
+
+    Args:
+        compared: whether to write what judging came to as well; None: where the recipe has a judge and it has begun.
+    """
+    if compared is None:
+        compared = job.judge is not None and place.judged.is_file()
     metrics = ReviseMetrics()
     reasons: Counter[str] = Counter()
     left_out: dict[str, int] = {}
-    with Log(place.journal) as journal:
+    also: dict[str, Counter[str]] = {"sample": Counter(), "judge": Counter()}
+    with Log(place.journal) as journal, contextlib.ExitStack() as stack:
+        journals = [path for path in (place.sampled, place.judged) if compared and path.is_file()]
+        others = [stack.enter_context(Log(path, read_only=True)) for path in journals]
         with replacing(place.responses) as responses, replacing(place.quarantine) as quarantine:
             for prompt in read_prompts(place):
                 row = journal.get(prompt.id)
@@ -43,18 +54,28 @@ def export(job: Job, place: RunFolder, report: Reporter) -> dict[str, Any]:
                 if row["quarantined"]:
                     quarantine.write(encode(row["quarantined"]))
                     reasons[row["quarantined"]["reason"]] += 1
+                for other in others:
+                    failed = (other.get(prompt.id) or {}).get("quarantined")
+                    if failed:
+                        quarantine.write(encode(failed))
+                        also[failed["stage"]][failed["reason"]] += 1
         rows = sft_rows(read_prompts(place), ResponsesOf(journal), job.sft, left_out=left_out)
         counts = write_sft(place.sft, rows)
     told = metrics.row()
     card = _card(job, counts, dict(sorted(reasons.items())), told, left_out)
     write_text(place.sft / "README.md", dataset_card(card))
-    result = {
+    result: dict[str, Any] = {
         "revise": {**told, "quarantined": dict(sorted(reasons.items()))},
         "sft": counts.row(),
         "left_out": left_out,
     }
-    write_json(place.metrics, result)
     report.say(f"{counts.rows} SFT rows in {place.sft}")
+    if compared:
+        told_of = export_preferences(job, place, report)
+        for stage, failures in also.items():
+            told_of[stage]["quarantined"] = dict(sorted(failures.items()))
+        result |= told_of
+    write_json(place.metrics, result)
     return result
 
 

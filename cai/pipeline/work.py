@@ -1,4 +1,4 @@
-"""The long part: backends built, every prompt brought to its end, whatever stops it on the way."""
+"""The long part: backends built, every row of a stage brought to its end, whatever stops it on the way."""
 
 from __future__ import annotations
 
@@ -7,26 +7,147 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from cai import plugins, runs
-from cai.engine import Backend, Done, Engine, RetryPolicy, Usage, run_rows
+from cai.engine import Backend, Done, Engine, Generate, RetryPolicy, Usage, run_rows
 from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow
-from cai.pipeline.begin import read_prompts
 from cai.pipeline.job import Job
 from cai.progress import Reporter
 from cai.records import Prompt, Quarantined, content_hash
 from cai.runs import RunFolder
-from cai.stages import revise
 from cai.store import Log
 
 
-def revise_rows(job: Job, place: RunFolder, report: Reporter, *, retry_failed: bool = False) -> None:
-    """Bring every prompt of the run to its end: responses, or quarantine with the reason."""
+@dataclass(frozen=True)
+class Stage:
+    """What one stage does to each prompt of a run.
+
+    Attributes:
+        name: of the stage, and of its rows in the journal, in quarantine and in the progress bar.
+        roles: the models that it asks.
+        journal: where its finished rows go, as they finish.
+        item: what the method is given for a prompt.
+        method: the coroutine; its result goes through `row`.
+        row: what is written of a result; `quarantined` in it says why there is none.
+        empty: what is written of a prompt that an error ended, beside `quarantined`.
+        expected_tokens: about how many a row will generate.
+        requests_at_once: how many requests one row has in flight.
+    """
+
+    name: str
+    roles: tuple[str, ...]
+    journal: Path
+    item: Callable[[Prompt], Any]
+    method: Callable[[Any, Generate], Awaitable[Any]]
+    row: Callable[[Any], dict[str, Any]]
+    empty: dict[str, Any]
+    expected_tokens: int
+    requests_at_once: int = 1
+
+
+class Workshop:
+    """One event loop and the backends in it, for all stages of a run: a model that two stages ask is loaded once.
+
+    A backend that the next stage does not ask is closed before that stage's own are built, so that a GPU is free.
+    """
+
+    def __init__(self, job: Job, report: Reporter) -> None:
+        self._job = job
+        self._report = report
+        self._runner = asyncio.Runner()
+        self._built: dict[str, Backend] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._close(set())
+        finally:
+            self._runner.close()
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Run a coroutine function in the loop."""
+        return self._runner.run(work())
+
+    def backends(self, roles: Iterable[str], *, expected_tokens: int) -> dict[str, Backend]:
+        """The backends by role; roles with equal configuration share one. Called outside the loop.
+
+        Raises:
+            CaiError: a model cannot be loaded, or a server's key cannot be sent.
+        """
+        models = self._job.loaded.models
+        keys = {role: content_hash(models[role][0], models[role][1].model_dump(mode="json")) for role in roles}
+        self._close(set(keys.values()))
+        for role, key in keys.items():
+            if key not in self._built:
+                name, config = models[role]
+                self._report.say(f"loading {self._job.fingerprints[role]} ({name})")
+                begun = time.monotonic()
+                module = plugins.load("cai.backends", name)
+                self._built[key] = module.build(
+                    config, seed=self._job.loaded.recipe.seed, expected_tokens=expected_tokens
+                )
+                self._report.say(f"loaded in {time.monotonic() - begun:.0f} s")
+        return {role: self._built[key] for role, key in keys.items()}
+
+    def _close(self, keep: set[str]) -> None:
+        closing = [self._built.pop(key) for key in list(self._built) if key not in keep]
+
+        async def close() -> None:
+            for problem in await asyncio.gather(*(b.close() for b in closing), return_exceptions=True):
+                if problem is not None:
+                    raise problem
+
+        if closing:
+            self._runner.run(close())
+
+
+@dataclass
+class _Attempt:
+    """One time that a stage was started: what `attempts.jsonl` will say of it."""
+
+    usage: Usage = field(default_factory=Usage)
+    begun: float = field(default_factory=time.time)
+    started: float | None = None
+
+    def row(self, ended: str) -> dict[str, Any]:
+        started = self.started or self.begun
+        seconds = time.time() - started
+        return {
+            "ended": ended,
+            "load_seconds": round((self.started or time.time()) - self.begun, 2),
+            "seconds": round(seconds, 2),
+            "tokens_per_second": round(self.usage.fresh_completion_tokens / max(seconds, 1e-9), 1),
+            "usage": self.usage.row(),
+        }
+
+
+def finish_rows(
+    stage: Stage,
+    prompts: Callable[[], Iterable[Prompt]],
+    job: Job,
+    place: RunFolder,
+    report: Reporter,
+    workshop: Workshop,
+    *,
+    retry_failed: bool = False,
+) -> None:
+    """Bring every prompt of the run to its end in one stage: a row, or quarantine with the reason.
+
+    Raises:
+        BackendDown, StoreError: the stage cannot go on; what was finished is kept.
+        KeyboardInterrupt: it was stopped, between two steps of the model.
+    """
     with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(Log(place.journal))
+        journal = stack.enter_context(Log(stage.journal))
         requests = stack.enter_context(Log(place.requests, key="key"))
         attempts = stack.enter_context(Log(place.attempts, key="attempt"))
 
@@ -40,43 +161,103 @@ def revise_rows(job: Job, place: RunFolder, report: Reporter, *, retry_failed: b
 
         manifest = place.read_manifest() or {}
         total = int(manifest["prompts"])
-        done = sum(finished(prompt) for prompt in read_prompts(place)) if len(journal) else 0
+        done = sum(finished(prompt) for prompt in prompts()) if len(journal) else 0
         if done:
-            report.say(f"{done} of {total} rows were finished before")
+            report.say(f"{stage.name}: {done} of {total} rows were finished before")
         if done == total:
             return
         reuse = tuple(stack.enter_context(Log(path, key="key", read_only=True)) for path in reused_logs(job))
-        begun = time.time()
-        attempt: dict[str, Any] = {
+        attempt = _Attempt()
+        told: dict[str, Any] = {
             "attempt": str(len(attempts) + 1),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
+            "stage": stage.name,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(attempt.begun)),
             "rows_before": done,
         }
-        usage = Usage()
         ended = "failed"
-        started: list[float] = []
         try:
-            left = (prompt for prompt in read_prompts(place) if not finished(prompt))
+            left = (prompt for prompt in prompts() if not finished(prompt))
             with terminable():  # the loop's own handlers are gone when it ends
-                asyncio.run(_revise(job, left, total, done, journal, requests, reuse, report, usage, started))
+                backends = workshop.backends(stage.roles, expected_tokens=(total - done) * stage.expected_tokens)
+                retry = job.loaded.recipe.retry
+                policy = RetryPolicy(retry.attempts, retry.first_seconds, retry.longest_seconds, retry.give_up_after)
+                engine = Engine(backends, requests, reuse=reuse, retry=policy, usage=attempt.usage)
+                in_flight = job.loaded.recipe.rows_in_flight or rows_in_flight(engine, stage.requests_at_once)
+                rows = _Rows(stage, total, done, journal, report, engine, in_flight)
+                attempt.started = time.time()
+                workshop.run(lambda: rows.finish(left))
             ended = "finished"
         except (KeyboardInterrupt, asyncio.CancelledError):
             ended = "interrupted"
             raise KeyboardInterrupt from None
         except CaiError as error:
-            attempt["error"] = str(error)
+            told["error"] = str(error)
             raise
         finally:
-            seconds = time.time() - (started[0] if started else begun)
-            attempt |= {
-                "ended": ended,
-                "load_seconds": round((started[0] if started else time.time()) - begun, 2),
-                "seconds": round(seconds, 2),
-                "tokens_per_second": round(usage.fresh_completion_tokens / max(seconds, 1e-9), 1),
-                "usage": usage.row(),
-            }
             with contextlib.suppress(CaiError):  # the error that ended the attempt matters more than its record
-                attempts.append(attempt)
+                attempts.append(told | attempt.row(ended))
+
+
+class _Rows:
+    """The rows of one attempt, on their way."""
+
+    def __init__(
+        self, stage: Stage, total: int, done: int, journal: Log, report: Reporter, engine: Engine, in_flight: int
+    ) -> None:
+        self._stage, self._total, self._before, self._done = stage, total, done, done
+        self._journal, self._report, self._engine, self._in_flight = journal, report, engine, in_flight
+        self._quarantined = self._unanswered = 0
+
+    async def finish(self, left: Iterable[Prompt]) -> None:
+        with _stoppable():
+            self._report.start(self._total, self._done, what=self._stage.name)
+            try:
+                await self._finish(left)
+            finally:
+                self._report.finish()
+
+    async def _finish(self, left: Iterable[Prompt]) -> None:
+        async def method(prompt: Prompt, generate: Generate) -> Any:
+            return await self._stage.method(self._stage.item(prompt), generate)
+
+        failed: list[Done] = []  # not kept before the backend has answered again: of a dead one, no row is to blame
+        rows = run_rows(left, method, self._engine.generate, in_flight=self._in_flight)
+        async with contextlib.aclosing(rows) as ends:
+            async for end in ends:
+                if isinstance(end.error, BackendError) and not isinstance(end.error, ContextOverflow):
+                    failed.append(end)
+                else:
+                    self._keep(end)
+                if not self._engine.failing:
+                    while failed:
+                        self._keep(failed.pop(0))
+        answered = self._engine.usage.fresh_requests + self._engine.usage.reused_requests
+        if failed and not self._before and not answered:
+            error = failed[-1].error
+            assert isinstance(error, BackendError)
+            raise BackendDown(
+                f"not one request of this stage was answered; the last said: {error.what}",
+                where=error.where,
+                mend=f"{error.mend or 'is the server up?'}; then run the same command",
+            ) from error
+        for end in failed:
+            self._keep(end)
+        if self._unanswered:
+            self._report.finish()
+            self._report.say(f"the backend failed on {self._unanswered} rows; `--retry-failed` asks for them again")
+
+    def _keep(self, end: Done) -> None:
+        if end.error is None:
+            row = self._stage.row(end.result)
+        else:
+            row = {**self._stage.empty, "quarantined": given_up(self._stage.name, end.item, end.error).row()}
+        self._journal.append({"id": end.item.id, **row})
+        self._done += 1
+        self._quarantined += row["quarantined"] is not None
+        self._unanswered += row["quarantined"] is not None and row["quarantined"]["reason"] == "backend"
+        self._report.update(
+            self._done, tokens=self._engine.usage.fresh_completion_tokens, quarantined=self._quarantined
+        )
 
 
 def reused_logs(job: Job) -> list[Path]:
@@ -102,111 +283,39 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-async def _revise(
-    job: Job,
-    left: Iterable[Prompt],
-    total: int,
-    done: int,
-    journal: Log,
-    requests: Log,
-    reuse: tuple[Log, ...],
-    report: Reporter,
-    usage: Usage,
-    started: list[float],
-) -> None:
-    backends = build_backends(job, report, expected_tokens=_expected_tokens(job, total - done))
-    retry = job.loaded.recipe.retry
-    policy = RetryPolicy(retry.attempts, retry.first_seconds, retry.longest_seconds, retry.give_up_after)
-    engine = Engine(backends, requests, reuse=reuse, retry=policy, usage=usage)
-    stop = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    # vLLM's step holds the loop; a handler of the loop's own is called between two steps, and nothing is torn apart.
-    with contextlib.suppress(NotImplementedError, RuntimeError):
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM cancel the running task; afterwards they are again what they were before.
+
+    vLLM's step holds the loop; a handler of the loop's own is called between two steps, and nothing is torn apart.
+    """
+    stop, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert stop is not None
+    before: dict[signal.Signals, Any] = {}
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
         for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, stop.cancel)  # type: ignore[union-attr]
-    quarantined = unanswered = 0
-    report.start(total, done)
-    started.append(time.time())
-
-    def keep(end: Done) -> None:
-        nonlocal done, quarantined, unanswered
-        chain = end.result if end.error is None else revise.Chain(end.item.id, (), _given_up(end.item, end.error))
-        journal.append(
-            {
-                "id": chain.prompt_id,
-                "responses": [response.row() for response in chain.responses],
-                "quarantined": chain.quarantined.row() if chain.quarantined else None,
-            }
-        )
-        done += 1
-        quarantined += chain.quarantined is not None
-        unanswered += chain.quarantined is not None and chain.quarantined.reason == "backend"
-        report.update(done, tokens=engine.usage.fresh_completion_tokens, quarantined=quarantined)
-
-    failed: list[Done] = []  # not kept before the backend has answered again: of a dead one, no row is to blame
+            old = signal.getsignal(name)
+            loop.add_signal_handler(name, stop.cancel)
+            before[name] = old
     try:
-        in_flight = job.loaded.recipe.rows_in_flight or rows_in_flight(engine)
-        async with contextlib.aclosing(
-            run_rows(left, revise.method(job.plan), engine.generate, in_flight=in_flight)
-        ) as ends:
-            async for end in ends:
-                if isinstance(end.error, BackendError) and not isinstance(end.error, ContextOverflow):
-                    failed.append(end)
-                else:
-                    keep(end)
-                if not engine.failing:
-                    while failed:
-                        keep(failed.pop(0))
-        if failed and not len(requests):
-            error = failed[-1].error
-            assert isinstance(error, BackendError)
-            raise BackendDown(
-                f"not one request of this run was answered; the last said: {error.what}",
-                where=error.where,
-                mend=f"{error.mend or 'is the server up?'}; then run the same command",
-            ) from error
-        for end in failed:
-            keep(end)
-        if unanswered:
-            report.finish()
-            report.say(f"the backend failed on {unanswered} rows; `--retry-failed` asks for them again")
+        yield
     finally:
-        report.finish()
-        await engine.close()
+        for name, old in before.items():
+            loop.remove_signal_handler(name)
+            signal.signal(name, old)
 
 
-def rows_in_flight(engine: Engine) -> int:
-    """Twice the seats: enough rows that the backend's queue never runs dry while some of them wait for a turn."""
-    return 2 * engine.seats
+def rows_in_flight(engine: Engine, requests_at_once: int = 1) -> int:
+    """Rows whose requests are twice the seats: the backend's queue never runs dry while some wait for a turn."""
+    return max(2, -(-2 * engine.seats // requests_at_once))
 
 
-def _given_up(prompt: Prompt, error: CaiError) -> Quarantined:
+def given_up(stage: str, prompt: Prompt, error: CaiError) -> Quarantined:
+    """The record of a prompt that an error ended."""
     if isinstance(error, ContextOverflow):
         reason = "too_long"
     elif isinstance(error, BackendError):
         reason = "backend"
     else:
         reason = "invalid"
-    return Quarantined(id=prompt.id, stage=revise.STAGE, reason=reason, detail=str(error), input=prompt.row())
-
-
-def _expected_tokens(job: Job, rows: int) -> int:
-    plan = job.plan
-    steps = plan.draft.max_tokens + plan.rounds * (plan.revision.max_tokens + plan.critique * plan.critic.max_tokens)
-    return rows * steps // 2
-
-
-def build_backends(job: Job, report: Reporter, *, expected_tokens: int) -> dict[str, Backend]:
-    """The backends by role; roles with equal configuration share one."""
-    built: dict[str, Backend] = {}
-    by_config: dict[str, Backend] = {}
-    for role, (name, config) in job.loaded.models.items():
-        key = content_hash(name, config.model_dump(mode="json"))
-        if key not in by_config:
-            report.say(f"loading {job.fingerprints[role]} ({name})")
-            begun = time.monotonic()
-            module = plugins.load("cai.backends", name)
-            by_config[key] = module.build(config, seed=job.loaded.recipe.seed, expected_tokens=expected_tokens)
-            report.say(f"loaded in {time.monotonic() - begun:.0f} s")
-        built[role] = by_config[key]
-    return built
+    return Quarantined(id=prompt.id, stage=stage, reason=reason, detail=str(error), input=prompt.row())

@@ -1,0 +1,266 @@
+"""A judge outside a run: its settings checked, its model built, its verdicts on labelled pairs collected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cai import plugins, yamlfile
+from cai.constitution.load import load_constitution
+from cai.engine import Done, Engine, Generate, Usage, run_rows
+from cai.errors import BackendDown, BackendError, ContextOverflow, InputError
+from cai.evals import judge as judging
+from cai.evals.judge import Outcome
+from cai.evals.pairs import LabelledPair
+from cai.judging import TOO_LONG, Judge, Question
+from cai.progress import Reporter
+from cai.recipe import models_named
+from cai.records import Group
+from cai.stages.judge import Plan, questions
+from cai.stages.prefer import Rule
+from cai.store import Log
+from cai.yamlfile import Document, StrictModel
+
+Principles = Literal["drawn", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Who judges, by which method, and what is asked.
+
+    Attributes:
+        backend: name; `backend_options` those of its `Config`.
+        method: a file of `cai/judges`; `options` those of its `Config`.
+        constitution: name or path; "" for the judge's own general question.
+    """
+
+    backend: str
+    backend_options: Mapping[str, Any]
+    method: str = "logprob"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    constitution: str = ""
+    principles: Principles = "none"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A setting with its files read and checked, but no model loaded."""
+
+    setting: Setting
+    backend: StrictModel
+    judge: Judge
+    fingerprint: str
+    roles: tuple[str, ...]
+    ask: Callable[[Group], tuple[Question, ...]]
+    questions: dict[str, Any]
+    """What is asked, for the report: the constitution's name and hash, and which of its principles."""
+
+    def row(self) -> dict[str, Any]:
+        """What the figures depend on, for the report."""
+        return {
+            "method": self.setting.method,
+            "options": dict(self.setting.options),
+            "id": self.judge.id,
+            "backend": self.setting.backend,
+            "model": self.fingerprint,
+            **self.questions,
+        }
+
+
+@dataclass
+class Work:
+    """What a pass over the pairs cost; `seconds` from the moment the model was there.
+
+    Attributes:
+        judged: pairs brought to their end in this pass, those found in the request log included.
+    """
+
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    judged: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """JSON object. Speed counts only pairs that the model was asked about: those whose share of requests was not
+        in the log; None where all were."""
+        asked = self.usage.fresh_requests
+        share = asked / max(1, asked + self.usage.reused_requests)
+        return {
+            "pairs_per_second": self.judged * share / max(self.seconds, 1e-9) if asked else None,
+            "seconds": round(self.seconds, 3),
+            "load_seconds": round(self.load_seconds, 3),
+            "usage": self.usage.row(),
+        }
+
+
+# --- what is given on the command line --------------------------------------------------------------------------------
+
+
+def options_of(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """A mapping from texts `key=value`; keys may be dotted, values are YAML.
+
+    Raises:
+        InputError: a text of another form.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        *parents, last = key.strip().split(".")
+        if not equals or not key.strip():
+            raise InputError(f"not of the form key=value: {text!r}", where=option)
+        place = found
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{parent!r} is not below a mapping", where=f"{option} {key.strip()}")
+        place[last] = yamlfile.parse(value, f"{option} {key.strip()}").data
+    return found
+
+
+def backend_of(backend: str, *, model: str, url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and options of the backend that `--backend`, `--model` and `--url` mean.
+
+    Raises:
+        InputError: no model is named, or `--url` does not fit the backend.
+    """
+    name = backend or ("openai" if url else "vllm")
+    given = {**({"model": model} if model else {}), **({"url": url} if url else {}), **options}
+    if url and name != "openai":
+        raise InputError(f"--url is for the backend openai, not {name}", where="--url")
+    if name == "scripted":
+        if model:
+            raise InputError("the scripted backend has no model", where="--model", mend="leave it out")
+        return name, given
+    if not given.get("model") or (name == "openai" and not given.get("url")):
+        raise InputError(
+            "there is no judge to ask",
+            where="--model",
+            mend="give --model FOLDER; or --url URL with --model NAME; or --backend scripted to see the steps",
+        )
+    return name, given
+
+
+def prepare(setting: Setting) -> Bench:
+    """Check everything that can be checked before a model loads.
+
+    Raises:
+        InvalidFile, InputError: an unknown backend, method or option; no such constitution or model.
+    """
+    module = plugins.load("cai.backends", setting.backend)
+    backend = yamlfile.validate(Document("--backend-set", dict(setting.backend_options), {}, {}), module.Config)
+    method = plugins.load("cai.judges", setting.method)
+    config = yamlfile.validate(Document("--set", dict(setting.options), {}, {}), method.Config)
+    roles = tuple(dict.fromkeys(("judge", *models_named(config.model_dump()))))
+    fingerprint = module.fingerprint(backend)
+    judge: Judge = method.build(config, models=dict.fromkeys(roles, fingerprint), seed=setting.seed)
+    ask, said = _questions(setting, judge)
+    return Bench(setting, backend, judge, fingerprint, roles, ask, said)
+
+
+def _questions(setting: Setting, judge: Judge) -> tuple[Callable[[Group], tuple[Question, ...]], dict[str, Any]]:
+    if setting.principles == "none" or not setting.constitution:
+        return lambda group: (Question(),), {"constitution": None, "principles": "none"}
+    constitution = load_constitution(setting.constitution)
+    if not constitution.judging:
+        raise InputError(
+            "none of its principles has a judge's question and a weight above 0",
+            where=f"constitution {constitution.name}",
+            mend="give one of them `judge`, or leave --constitution out",
+        )
+    plan = Plan(constitution, judge, setting.principles, (), setting.seed)
+
+    def ask(group: Group) -> tuple[Question, ...]:
+        key = group.comparisons()[0].id if judge.unit == "pair" else group.id
+        return questions(plan, group.prompt, key)
+
+    said = {"constitution": f"{constitution.name}@{constitution.hash[:12]}", "principles": setting.principles}
+    return ask, said
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+Asked = tuple[LabelledPair, tuple[Question, ...]]
+"""A pair, and what the judge is asked about it."""
+
+
+def judged(
+    bench: Bench, asked: Sequence[Asked], work: Work, report: Reporter, *, log: Path | None = None
+) -> list[Outcome]:
+    """The outcomes of all that is asked, in its order; closes the backend.
+
+    Args:
+        work: counted up here, also when it ends early.
+        log: file of completions, so that the same call goes on where it was stopped.
+
+    Raises:
+        KeyboardInterrupt: stopped; what was answered is in the log.
+        BackendDown: the backend answers nothing.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            requests = stack.enter_context(Log(log, key="key")) if log else None
+            return asyncio.run(_judge(bench, asked, work, report, requests))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def _judge(
+    bench: Bench, asked: Sequence[Asked], work: Work, report: Reporter, requests: Log | None
+) -> list[Outcome]:
+    begun = time.monotonic()
+    report.say(f"loading {bench.fingerprint} ({bench.setting.backend})")
+    module = plugins.load("cai.backends", bench.setting.backend)
+    backend = module.build(bench.backend, seed=bench.setting.seed, expected_tokens=0)
+    engine = Engine(dict.fromkeys(bench.roles, backend), requests, usage=work.usage)
+    started = time.monotonic()
+    work.load_seconds = started - begun
+    # vLLM's step holds the loop; a handler of the loop's own is called between two steps. Ctrl-C asyncio does itself.
+    task = asyncio.current_task()
+    with contextlib.suppress(NotImplementedError, RuntimeError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # type: ignore[union-attr]
+    groups = [pair.group() for pair, _ in asked]
+    rule = Rule(panel=getattr(bench.judge, "rule", "mean"))
+
+    async def one(index: int, generate: Generate) -> Outcome:
+        pair, put = asked[index]
+        votes = await judging.ask(bench.judge, groups[index], put, generate)
+        return judging.outcome(pair, groups[index], votes, rule)
+
+    found: dict[int, Outcome] = {}
+    failed: list[BackendError] = []
+    lost = 0
+    report.start(len(asked), 0, what="judge")
+    try:
+        rows = run_rows(range(len(asked)), one, engine.generate, in_flight=2 * engine.seats)
+        async with contextlib.aclosing(rows) as ends:
+            async for end in ends:
+                found[end.item] = end.result or _failed(end, asked, groups, failed)
+                lost += end.error is not None
+                work.judged = len(found)
+                work.seconds = time.monotonic() - started
+                read = work.usage.fresh_prompt_tokens + work.usage.fresh_completion_tokens
+                report.update(len(found), tokens=read, quarantined=lost)
+    finally:
+        report.finish()
+        await engine.close()
+    if failed and len(failed) == len(asked):
+        raise BackendDown(f"not one pair was judged; the last said: {failed[-1].what}", where=failed[-1].where)
+    return [found[index] for index in range(len(asked))]
+
+
+def _failed(end: Done, asked: Sequence[Asked], groups: Sequence[Group], failed: list[BackendError]) -> Outcome:
+    error = end.error
+    reason = "invalid"
+    if isinstance(error, ContextOverflow):
+        reason = TOO_LONG
+    elif isinstance(error, BackendError):
+        failed.append(error)
+        reason = "backend"
+    return Outcome(asked[end.item][0], groups[end.item], (), error=reason)

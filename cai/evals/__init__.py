@@ -1,0 +1,1 @@
+"""Measuring: judges against people, principles against their own examples. Records in, figures out."""

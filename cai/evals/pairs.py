@@ -1,0 +1,244 @@
+"""Pairs of answers of which people said which is better, whatever columns their files have.
+
+The format is detected from the columns of the first row that can be read, and holds for the whole file:
+
+- `prompt, chosen, rejected` with `id`, `subset` and `p_human` where there are any: ours, and RewardBench;
+- `input, output_1, output_2, label` (1 or 2): LLMBar;
+- `instruction, response1, response2, annotator1, annotator2, ...` (0 tie, 1, 2): PandaLM, several people a pair;
+- `chosen, rejected` as whole transcripts or lists of messages, without a prompt: HH-RLHF.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from cai.errors import InputError
+from cai.prompts import jsonlines, transcript
+from cai.prompts.rows import DEFAULT_OPTIONS, BadRow, ReadOptions
+from cai.records import Candidate, Group, Message, Messages, Prompt, content_hash, messages_from
+
+Label = Literal["chosen", "rejected", "tie"]
+Shape = Callable[[Mapping[str, Any], str], "LabelledPair"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPair:
+    """Two answers to a prompt, and what people said of them.
+
+    Attributes:
+        id: the row's own, or a hash of prompt and answers.
+        chosen, rejected: by people; where as many prefer the one as the other, in the file's order.
+        subset: of the data set.
+        p_human: share of people who prefer `chosen`, a tie counting half; None where only one label is known.
+        labels: each person's own verdict, in the order of the file's columns; empty where only the outcome is known.
+    """
+
+    id: str
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    subset: str = ""
+    p_human: float | None = None
+    labels: tuple[Label, ...] = ()
+
+    @property
+    def gold(self) -> Label | None:
+        """What most people say: `chosen` or `tie`; None where no verdict has more of them than every other."""
+        return plurality(self.labels) if self.labels else "chosen"
+
+    def group(self) -> Group:
+        """The two answers as a group. Which stands first is drawn by hash, and no id tells which was chosen."""
+        made = [Candidate(content_hash(text, length=12), text) for text in (self.chosen, self.rejected)]
+        return Group.make(self.prompt, sorted(made, key=lambda each: content_hash(self.prompt.id, each.text)))
+
+
+def plurality(labels: Sequence[Label]) -> Label | None:
+    """The label that more people gave than any other one, or None."""
+    (first, count), *others = Counter(labels).most_common(2) or [("tie", 0)]
+    return None if count == 0 or (others and others[0][1] == count) else first
+
+
+def read_pairs(path: Path) -> Iterator[LabelledPair | BadRow]:
+    """The pairs of a JSONL file (compressed or not); a row that is none is yielded as a `BadRow` with file and line.
+
+    An id that comes twice (data sets number each subset anew) gets its line behind it, so that ids are unique. Two rows
+    with the same two answers stay two: people labelled them twice. All intervals are by prompt, so that this does not
+    make them narrower.
+
+    Raises:
+        InputError: the file cannot be read, or its columns are of no known format.
+    """
+    unknown: list[InputError] = []
+    shapes: list[Shape] = []
+
+    def read(value: Any, where: str, options: ReadOptions) -> Any:
+        if not isinstance(value, Mapping):
+            raise InputError("a row must be an object")
+        if not shapes:
+            try:
+                shapes.append(_shape(value, where))
+            except InputError as error:
+                unknown.append(error)
+                raise
+        return _checked(shapes[0](value, f"{path.name}:{where.rpartition(':')[2]}"))
+
+    ids: set[str] = set()
+    for found in jsonlines.read(path, DEFAULT_OPTIONS, None, read):
+        if unknown:
+            raise unknown[0]
+        if isinstance(found, BadRow):
+            yield found
+            continue
+        pair = cast(LabelledPair, found)
+        number = pair.prompt.source.rpartition(":")[2]
+        if pair.id in ids:
+            pair = replace(pair, id=f"{pair.id}@{number}")
+        ids.add(pair.id)
+        yield pair
+
+
+def subset_of(pairs: Sequence[LabelledPair], limit: int | None, *, seed: int) -> list[LabelledPair]:
+    """`limit` of the pairs, drawn by hash of (seed, id), in the file's order: the first ones are often all of a kind.
+
+    A larger limit only adds pairs.
+    """
+    if limit is None or limit >= len(pairs):
+        return list(pairs)
+    drawn = sorted(pairs, key=lambda pair: content_hash("eval", seed, pair.id))[:limit]
+    kept = {pair.id for pair in drawn}
+    return [pair for pair in pairs if pair.id in kept]
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+_ANNOTATOR = re.compile(r"annotator_?\d+")
+
+
+def _shape(row: Mapping[str, Any], where: str) -> Shape:
+    names = set(row)
+    if names >= {"prompt", "chosen", "rejected"}:
+        return _plain
+    if names >= {"input", "output_1", "output_2", "label"}:
+        return _llmbar
+    if names >= {"instruction", "response1", "response2"} and any(_ANNOTATOR.fullmatch(name) for name in names):
+        return _pandalm
+    if names >= {"chosen", "rejected"}:
+        return _hh
+    raise InputError(
+        f"no labelled pairs in the columns {', '.join(sorted(str(name)[:40] for name in row)[:12])}",
+        where=where,
+        mend="give rows {id, prompt, chosen, rejected, subset}, or RewardBench's, LLMBar's, PandaLM's or HH-RLHF's",
+    )
+
+
+def _plain(row: Mapping[str, Any], where: str) -> LabelledPair:
+    prompt = Prompt.make(_conversation(_get(row, "prompt")), source=where)
+    share = row.get("p_human")
+    if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0.5 <= share <= 1):
+        raise InputError("p_human, the share of people who prefer `chosen`, must be a number from 0.5 to 1")
+    return _pair(row, prompt, _answer(row, "chosen"), _answer(row, "rejected"), p_human=share)
+
+
+def _llmbar(row: Mapping[str, Any], where: str) -> LabelledPair:
+    label = row.get("label")
+    if isinstance(label, bool) or label not in (1, 2):
+        raise InputError("label must be 1 or 2")
+    texts = _text(row, "output_1"), _text(row, "output_2")
+    return _pair(row, Prompt.make(_text(row, "input"), source=where), texts[label - 1], texts[2 - label])
+
+
+def _pandalm(row: Mapping[str, Any], where: str) -> LabelledPair:
+    columns = sorted((name for name in row if _ANNOTATOR.fullmatch(name)), key=lambda name: (len(name), name))
+    said = [row[name] for name in columns]
+    if any(isinstance(each, bool) or each not in (0, 1, 2) for each in said):
+        raise InputError(f"{', '.join(columns)} must each be 0 (tie), 1 or 2")
+    better = 2 if said.count(2) > said.count(1) else 1
+    names: dict[int, Label] = {0: "tie", better: "chosen", 3 - better: "rejected"}
+    share = (said.count(better) + said.count(0) / 2) / len(said)
+    parts = [_text(row, "instruction"), row.get("input") or ""]
+    asked = "\n\n".join(part for part in parts if isinstance(part, str) and part.strip())
+    texts = _text(row, "response1"), _text(row, "response2")
+    return _pair(
+        {"id": row.get("idx"), **row},
+        Prompt.make(asked, source=where),
+        texts[better - 1],
+        texts[2 - better],
+        p_human=share,
+        labels=tuple(names[each] for each in said),
+    )
+
+
+def _hh(row: Mapping[str, Any], where: str) -> LabelledPair:
+    chosen, rejected = (_turns(_get(row, key), key) for key in ("chosen", "rejected"))
+    shared = transcript.common_prefix(chosen, rejected)
+    rests = chosen[len(shared) :], rejected[len(shared) :]
+    if not any(rests):
+        raise InputError("chosen and rejected are the same")
+    if any(len(rest) != 1 or rest[0].role != "assistant" for rest in rests):
+        raise InputError("chosen and rejected do not part at one last answer")
+    return _pair(row, Prompt.make(shared, source=where), rests[0][0].content, rests[1][0].content)
+
+
+def _pair(
+    row: Mapping[str, Any],
+    prompt: Prompt,
+    chosen: str,
+    rejected: str,
+    *,
+    p_human: float | None = None,
+    labels: tuple[Label, ...] = (),
+) -> LabelledPair:
+    given = row.get("id")
+    name = str(given) if isinstance(given, str | int) and str(given).strip() else ""
+    subset = row.get("subset")
+    name = name or content_hash(prompt.id, chosen, rejected, length=16)
+    return LabelledPair(name, prompt, chosen, rejected, subset if isinstance(subset, str) else "", p_human, labels)
+
+
+def _checked(pair: LabelledPair) -> LabelledPair:
+    if pair.chosen.strip() == pair.rejected.strip():
+        raise InputError("the two answers are the same")
+    texts = [turn.content for turn in pair.prompt.messages] + [pair.chosen, pair.rejected]
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        raise InputError("not valid Unicode (half of a surrogate pair)")
+    return pair
+
+
+def _get(row: Mapping[str, Any], key: str) -> Any:
+    if key not in row:
+        raise InputError(f"no field {key!r}")
+    return row[key]
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    value = _get(row, key)
+    if not isinstance(value, str):
+        raise InputError(f"{key} must be a text")
+    return value
+
+
+def _conversation(value: Any) -> Messages:
+    turns = (Message("user", value),) if isinstance(value, str) else messages_from(value, where="prompt")
+    if not turns[-1].content.strip():
+        raise InputError("empty prompt")
+    return turns
+
+
+def _answer(row: Mapping[str, Any], key: str) -> str:
+    """A text; or of a list of messages, which some data sets hold beside the prompt, the last answer."""
+    value = _get(row, key)
+    if isinstance(value, list):
+        turns = messages_from(value, where=key)
+        if turns[-1].role != "assistant":
+            raise InputError(f"{key} does not end with the assistant's answer")
+        return turns[-1].content
+    return _text(row, key)
+
+
+def _turns(value: Any, key: str) -> Messages:
+    return transcript.parse(value) if isinstance(value, str) else messages_from(value, where=key)

@@ -1,0 +1,162 @@
+"""What judging leaves: samples, groups, votes, preferences, and the data sets made of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cai.errors import RunError
+from cai.pipeline.begin import read_prompts
+from cai.pipeline.job import Job
+from cai.pipeline.stages import Answers
+from cai.preferences import write_preferences
+from cai.preferences.card import PreferenceCardInfo, preference_card
+from cai.progress import Reporter
+from cai.ranking import ranking
+from cai.records import Preference, Vote
+from cai.runs import RunFolder
+from cai.stages.card import ModelUsed
+from cai.stages.prefer import preferences
+from cai.stages.sample import Gathered
+from cai.stages.select import select
+from cai.stages.votestats import VoteReport, VoteTally
+from cai.store import Log, encode, read_rows, replacing, write_text
+
+
+def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str, Any]:
+    """Write what the votes of a run come to: a pure function of its journals and the recipe, in prompt order.
+
+    Returns:
+        The parts `sample`, `judge` and `preferences` of `metrics.json`.
+
+    Raises:
+        RunError: the recipe has no judge, or rows are not finished.
+    """
+    if job.judge is None:
+        raise RunError("the recipe has no judge", where="judge", mend="add a block `judge: {}`; the defaults work")
+    counts: Counter[str] = Counter()
+    sizes: Counter[int] = Counter()
+    tally, usage = VoteTally(), Counter[str]()
+    with contextlib.ExitStack() as stack:
+        answers = stack.enter_context(Answers.open(job, place))
+        journal = stack.enter_context(Log(place.judged, read_only=True))
+        samples, groups, votes_file, made = (
+            stack.enter_context(replacing(path))
+            for path in (place.samples, place.groups, place.votes, place.preferences)
+        )
+        for prompt in read_prompts(place):
+            row = journal.get(prompt.id)
+            if row is None:
+                raise RunError(
+                    f"the row {prompt.id} is not judged", where=str(place.path), mend="run `cai judge` first"
+                )
+            for response in answers.sampled(prompt):
+                counts["responses"] += 1
+                usage.update(response.flags)
+                samples.write(encode(response.row()))
+            gathered = answers.gathered(prompt)
+            counts["duplicates"] += len(gathered.duplicates)
+            counts["left_out"] += len(gathered.left_out)
+            votes = [Vote.from_row(each) for each in row["votes"]]
+            groups.write(encode(_group_row(prompt.id, gathered, votes)))
+            for vote in votes:
+                votes_file.write(encode(vote.row()))
+            if gathered.group is None or not votes:
+                continue
+            sizes[len(gathered.group.candidates)] += 1
+            labels = preferences(gathered.group, votes, job.rule, axes=job.judge.axes or ("",))
+            tally.add(gathered.group, votes, labels)
+            for label in labels:
+                made.write(encode(label.row()))
+    told = tally.report()
+    left_out: dict[str, int] = {}
+    written = {}
+    for name in job.loaded.recipe.preferences.formats:
+        left_out.clear()
+        folder = place.preference_data / name
+        found = write_preferences(
+            folder, select(lambda: read_preferences_of(place), job.select, left_out=left_out), name
+        )
+        write_text(folder / "README.md", preference_card(_card(job, found, told, left_out)))
+        written[name] = found.row()
+        report.say(f"{found.rows} preference rows in {folder}")
+    return {
+        "sample": {
+            **dict(sorted(counts.items())),
+            "flags": dict(sorted(usage.items())),
+            "groups": {str(size): number for size, number in sorted(sizes.items())},
+        },
+        "judge": told.row(),
+        "preferences": {**_summary(place), "left_out": left_out, "formats": written},
+    }
+
+
+def read_preferences_of(place: RunFolder) -> Iterator[Preference]:
+    """The preferences of a run, in its order; the unusable ones too."""
+    for number, row in enumerate(read_rows(place.preferences), start=1):
+        yield Preference.from_row(row, where=f"{place.preferences}:{number}")
+
+
+def _group_row(prompt_id: str, gathered: Gathered, votes: list[Vote]) -> dict[str, Any]:
+    group = gathered.group
+    return {
+        "schema": 1,
+        "id": group.id if group else None,
+        "prompt_id": prompt_id,
+        "responses": [candidate.id for candidate in group.candidates] if group else [],
+        "ranking": list(ranking(group, votes)) if group and votes else [],
+        "duplicates": dict(gathered.duplicates),
+        "left_out": list(gathered.left_out),
+    }
+
+
+def _summary(place: RunFolder) -> dict[str, Any]:
+    """Counts over all preferences, before any is left out."""
+    status: Counter[str] = Counter()
+    axes: Counter[str] = Counter()
+    margin = longer = decided = 0.0
+    for each in read_preferences_of(place):
+        status[each.status] += 1
+        axes[each.axis] += 1
+        if each.status == "ok":
+            decided += 1
+            margin += each.margin
+            longer += (len(each.chosen) > len(each.rejected)) + 0.5 * (len(each.chosen) == len(each.rejected))
+    return {
+        "by_status": dict(sorted(status.items())),
+        "by_axis": dict(sorted(axes.items())),
+        "mean_margin": round(margin / decided, 4) if decided else None,
+        "chosen_is_longer": round(longer / decided, 4) if decided else None,
+    }
+
+
+def _card(job: Job, counts: Any, told: VoteReport, left_out: Mapping[str, int]) -> PreferenceCardInfo:
+    recipe = job.loaded.recipe
+    assert recipe.judge is not None
+    used = [(f"sampled: {source.name}", source.model) for source in job.sample.sources]
+    used += [(f"judge: {role}", role) for role in job.judge_roles]
+    prints = [(label, job.fingerprints[role]) for label, role in used]
+    models = [ModelUsed(label, print_.split("@")[0], print_) for label, print_ in prints]
+    return PreferenceCardInfo(
+        name=f"{recipe.sft.title or recipe.name}: preferences",
+        counts=counts,
+        recipe={
+            "judge": recipe.judge.method,
+            "principles per comparison": recipe.judge.principles,
+            "axes": ", ".join(recipe.judge.axes) or "one verdict over all",
+            "constitution": job.constitution.name,
+            "least margin": recipe.preferences.min_margin,
+            "ties": recipe.preferences.ties,
+            "balance": recipe.preferences.balance,
+            "seed": recipe.seed,
+        },
+        principles={bound.id: bound.principle.title for bound in job.constitution.judging},
+        judges=models,
+        votes=told,
+        license=recipe.sft.license,
+        prompt_licenses=recipe.sft.prompt_licenses,
+        language=recipe.sft.language,
+        left_out=dict(left_out),
+    )

@@ -1,0 +1,133 @@
+"""What each stage does to a prompt of the run, put together from the job: the work that `cai.pipeline.work` does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from cai.engine import Generate
+from cai.errors import RunError
+from cai.pipeline.job import Job
+from cai.pipeline.work import Stage
+from cai.records import Prompt, Quarantined, Response
+from cai.runs import RunFolder
+from cai.stages import judge, revise, sample
+from cai.stages.sample import Gathered
+from cai.store import Log
+
+
+def revise_stage(job: Job, place: RunFolder) -> Stage:
+    """Drafts, critiques and revisions."""
+    plan = job.plan
+    steps = plan.draft.max_tokens + plan.rounds * (plan.revision.max_tokens + plan.critique * plan.critic.max_tokens)
+
+    def row(chain: revise.Chain) -> dict[str, Any]:
+        return {"responses": [r.row() for r in chain.responses], "quarantined": _row(chain.quarantined)}
+
+    return Stage(
+        name=revise.STAGE,
+        roles=("policy", "critic", "reviser"),
+        journal=place.journal,
+        item=lambda prompt: prompt,
+        method=revise.method(plan),
+        row=row,
+        empty={"responses": []},
+        expected_tokens=steps // 2,
+    )
+
+
+def sample_stage(job: Job, place: RunFolder) -> Stage:
+    """Several answers a prompt."""
+    plan = job.sample
+
+    def row(sampled: sample.Sampled) -> dict[str, Any]:
+        return {"responses": [r.row() for r in sampled.responses], "quarantined": _row(sampled.quarantined)}
+
+    return Stage(
+        name=sample.STAGE,
+        roles=tuple(dict.fromkeys(source.model for source in plan.sources)),
+        journal=place.sampled,
+        item=lambda prompt: prompt,
+        method=sample.method(plan),
+        row=row,
+        empty={"responses": []},
+        expected_tokens=sum(source.count * source.sampling.max_tokens for source in plan.sources) // 2,
+        requests_at_once=sum(source.count for source in plan.sources),
+    )
+
+
+def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
+    """Votes on the answers of each prompt.
+
+    Raises:
+        RunError: the recipe has no judge.
+    """
+    plan = job.judge
+    if plan is None:
+        raise RunError("the recipe has no judge", where="judge", mend="add a block `judge: {}`; the defaults work")
+    method = judge.method(plan)
+
+    async def vote(item: tuple[Prompt, Gathered], generate: Generate) -> dict[str, Any]:
+        prompt, gathered = item
+        if gathered.group is None:
+            return {"votes": [], "quarantined": sample.nothing_to_compare(prompt, gathered.reason).row()}
+        judged = await method(gathered.group, generate)
+        return {"votes": [each.row() for each in judged.votes], "quarantined": None}
+
+    return Stage(
+        name=judge.STAGE,
+        roles=job.judge_roles,
+        journal=place.judged,
+        item=lambda prompt: (prompt, answers.gathered(prompt)),
+        method=vote,
+        row=lambda found: dict(found),
+        empty={"votes": []},
+        expected_tokens=1,
+        requests_at_once=8,
+    )
+
+
+class Answers:
+    """The answers to each prompt that can be compared, from the journals of the stages before."""
+
+    def __init__(self, job: Job, sampled: Log, revised: Log | None) -> None:
+        self._plan = job.sample
+        self._sampled, self._revised = sampled, revised
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, job: Job, place: RunFolder) -> Iterator[Answers]:
+        """The answers of a run."""
+        with contextlib.ExitStack() as stack:
+            sampled = stack.enter_context(Log(place.sampled, read_only=True))
+            revised = stack.enter_context(Log(place.journal, read_only=True)) if job.sample.include else None
+            yield cls(job, sampled, revised)
+
+    def sampled(self, prompt: Prompt) -> list[Response]:
+        """Its samples, those that are not compared too.
+
+        Raises:
+            RunError: the prompt has not been sampled yet.
+        """
+        return self._of(self._sampled, prompt)
+
+    def gathered(self, prompt: Prompt) -> Gathered:
+        """See `cai.stages.sample.gather`."""
+        return sample.gather(prompt, self._of(self._sampled, prompt), self._of(self._revised, prompt), self._plan)
+
+    def _of(self, journal: Log | None, prompt: Prompt) -> list[Response]:
+        if journal is None:
+            return []
+        row = journal.get(prompt.id)
+        if row is None:
+            raise RunError(
+                f"the prompt {prompt.id} has no answers yet",
+                where=str(journal.path),
+                mend="run `cai run` on the recipe",
+            )
+        return [Response.from_row(each) for each in row["responses"]]
+
+
+def _row(quarantined: Quarantined | None) -> dict[str, Any] | None:
+    return quarantined.row() if quarantined else None

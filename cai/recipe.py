@@ -1,0 +1,183 @@
+"""What a recipe can say: the shape of the YAML file, with the defaults that work. `cai.config` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from cai.constitution.model import Ident
+from cai.yamlfile import StrictModel
+
+ROLES = ("policy", "critic", "reviser", "judge")
+
+
+class PromptSource(StrictModel):
+    """One file or data set of prompts."""
+
+    path: str = Field(description="File or folder.")
+    format: str = Field("auto", description="`cai prompts import --help` lists them.")
+    fields: tuple[str, ...] = Field((), description="Keys or columns that hold the prompt, joined by a blank line.")
+    turns: Literal["first", "all"] | None = Field(None, description="first: only up to the first user turn.")
+    tags: tuple[str, ...] = Field((), description="Tags added to every prompt of this source.")
+    limit: int | None = Field(None, ge=1, description="Take only the first so many.")
+    source: str = Field("", description="What rows name as their source; by default `path` as written here.")
+
+    @property
+    def label(self) -> str:
+        """What stands for the file in the rows' `source`; an absolute path leaves its folders out."""
+        return self.source or (Path(self.path).name if Path(self.path).is_absolute() else self.path)
+
+
+class SamplingConfig(StrictModel):
+    """How tokens of one step are drawn."""
+
+    max_tokens: int = Field(256, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 switches the filter off.")
+
+
+class ReviseConfig(StrictModel):
+    """The critique-and-revise loop (Bai et al. 2022, arXiv 2212.08073, section 3)."""
+
+    rounds: int = Field(2, ge=0, le=16, description="Critique-revision pairs a prompt; the paper has 4.")
+    principles_per_critique: int = Field(1, ge=1, description="Principles asked together in one critique.")
+    critique: bool = Field(True, description="false: revise at once, the paper's no-critique ablation.")
+    style: Literal["chat", "base"] = Field(
+        "chat", description="base: plain transcripts, for models without chat training."
+    )
+    few_shot: int | None = Field(None, ge=0, description="Worked examples shown; all of the constitution's by default.")
+    unrevised_tags: tuple[str, ...] = Field(
+        ("helpful",), description="Prompts with one of these tags are only answered."
+    )
+    unrevised_samples: int = Field(1, ge=1, description="Answers per such prompt; the paper has 2.")
+    retries: int = Field(1, ge=0, description="How often a faulty step is drawn again before it is given up.")
+    draft: SamplingConfig = Field(default_factory=SamplingConfig)
+    critic: SamplingConfig = Field(default_factory=SamplingConfig)
+    revision: SamplingConfig = Field(default_factory=SamplingConfig)
+
+
+class SftConfig(StrictModel):
+    """The SFT data set."""
+
+    revisions: Literal["all", "last"] = Field(
+        "all", description="Train on the revisions of all rounds, as the paper, or the last."
+    )
+    include_unrevised: bool = Field(True, description="Mix in the answers to prompts that are not revised.")
+    test_fraction: float = Field(0.05, ge=0, lt=1, description="Share of prompts held out, split by prompt.")
+    system_prompt: bool = Field(False, description="Put the constitution's system prompt into the rows.")
+    license: str = Field("", description="Licence of the data set, for its card (a Hugging Face licence id).")
+    prompt_licenses: tuple[str, ...] = Field((), description="Sources and licences of the prompts, for the card.")
+    language: tuple[str, ...] = Field(("en",), description="For the card.")
+    title: str = Field("", description="For the card; the run's name by default.")
+
+
+class SampleSource(SamplingConfig):
+    """One model at one temperature."""
+
+    model: str = Field("policy", description="Role or name of the model.")
+    count: int = Field(4, ge=1, le=16, description="Answers per prompt.")
+    name: str = Field(
+        "", description="What the answers carry; by default the model's role, numbered if it comes twice."
+    )
+
+
+class SampleConfig(StrictModel):
+    """Answers to compare."""
+
+    sources: tuple[SampleSource, ...] = Field(
+        (SampleSource(),), description="Models, checkpoints and temperatures; together at most 16 answers a prompt."
+    )
+    include: tuple[Literal["draft", "last_revision", "revisions"], ...] = Field(
+        (), description="What the revise stage made of the same prompt joins the comparison."
+    )
+    near_duplicate: float = Field(
+        0.9, gt=0, le=1, description="Answers that share this much of their word pairs count as the same (Dice)."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> SampleConfig:
+        total = sum(source.count for source in self.sources)
+        if total > 16:
+            raise ValueError(f"{total} answers a prompt; at most 16 can be compared")
+        if total + len(self.include) < 2:
+            raise ValueError("a comparison needs two answers: raise `count`, or `include` a draft or revision")
+        return self
+
+
+class JudgeConfig(StrictModel):
+    """The AI judge (Bai et al. 2022, arXiv 2212.08073, section 4.1)."""
+
+    method: str = Field("logprob", description="A file of cai/judges: logprob, cot, rating, listwise, ...")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the method.")
+    principles: Literal["drawn", "all", "none"] = Field(
+        "drawn", description="One principle drawn a comparison, as the paper; all, averaged; none: a general question."
+    )
+    axes: tuple[Ident, ...] = Field(
+        (), description="Judge each axis by itself; empty: one verdict over all principles."
+    )
+
+
+class PreferencesConfig(StrictModel):
+    """From votes to the preference data set; split by prompt as the SFT data is (`sft.test_fraction`)."""
+
+    need_both: bool = Field(True, description="A question whose verdict failed in one order counts as not answered.")
+    tie_band: float = Field(0.0, ge=0, lt=0.5, description="p this close to 0.5 is called a tie.")
+    ties: Literal["keep", "drop"] = Field("keep", description="Ties train a reward model (0.5) but no hard DPO.")
+    min_margin: float = Field(0.0, ge=0, le=1, description="Least 2p - 1.")
+    max_margin: float = Field(1.0, ge=0, le=1)
+    min_agreement: float = Field(0.0, ge=0, le=1, description="Least share of questions on the side of `chosen`.")
+    max_length_ratio: float | None = Field(None, ge=1, description="Longer answer by shorter one, in characters.")
+    max_length_difference: int | None = Field(None, ge=0, description="Words of one answer more than the other.")
+    axes: tuple[Ident, ...] = Field((), description="Axes taken; empty: all that were judged.")
+    balance: Literal["none", "length", "principle"] = Field(
+        "none", description="length: as many rows whose chosen answer is the longer one as the shorter one."
+    )
+    cap: int | None = Field(None, ge=1, description="With balance: principle, most rows of one principle.")
+    formats: tuple[str, ...] = Field(("trl",), description="`cai export --help` lists them.")
+
+
+class RetryConfig(StrictModel):
+    """What happens when a server fails."""
+
+    attempts: int = Field(
+        6, ge=1, description="Tries a request, with exponential backoff, before its row is quarantined."
+    )
+    first_seconds: float = Field(0.5, gt=0)
+    longest_seconds: float = Field(30.0, gt=0)
+    give_up_after: int = Field(20, ge=1, description="Failed requests in a row after which the run stops, resumable.")
+
+
+class Recipe(StrictModel):
+    """One run."""
+
+    name: Ident = Field(description="The run's folder is runs/<name>.")
+    seed: int = Field(0, ge=0, description="Of principle draws, sampling and splits.")
+    constitution: str = Field("default", description="Name, or path of a .yaml file.")
+    prompts: tuple[PromptSource, ...] = Field(min_length=1)
+    models: dict[str, Any] = Field(description="By role: policy, critic, reviser; a role may name another role.")
+    rows_in_flight: int = Field(0, ge=0, description="Rows worked on at once; 0 chooses from the backends' seats.")
+    reuse: tuple[str, ...] = Field((), description="Earlier runs whose completions are used where requests are equal.")
+    retry: RetryConfig = Field(default_factory=RetryConfig)
+    revise: ReviseConfig = Field(default_factory=ReviseConfig)
+    sft: SftConfig = Field(default_factory=SftConfig)
+    sample: SampleConfig = Field(default_factory=SampleConfig)
+    judge: JudgeConfig | None = Field(None, description="Without it, `cai run` ends with the SFT data.")
+    preferences: PreferencesConfig = Field(default_factory=PreferencesConfig)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a model can be called: the roles, and the names that samples or judges ask for."""
+        asked = [source.model for source in self.sample.sources]
+        return tuple(dict.fromkeys([*ROLES, *asked, *models_named(self.judge.options if self.judge else {})]))
+
+
+def models_named(options: Any) -> list[str]:
+    """Values of the key `model`, however deep, in a judge's options."""
+    if isinstance(options, Mapping):
+        own = [options["model"]] if isinstance(options.get("model"), str) else []
+        return own + [name for value in options.values() for name in models_named(value)]
+    return [name for value in options for name in models_named(value)] if isinstance(options, list | tuple) else []

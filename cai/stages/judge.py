@@ -1,0 +1,82 @@
+"""Judging: questions made from principles, put to a judge about each group of answers.
+
+Bai et al. 2022 (arXiv 2212.08073, section 4.1) draw one principle a label; here that, or all principles with their
+votes averaged later, or each axis by itself. The votes are kept one by one: what they come to is decided in
+`cai.stages.prefer`, and can be decided anew without asking a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cai.constitution.draw import draw_one, set_aside
+from cai.constitution.load import Bound, Constitution
+from cai.engine import Generate, together
+from cai.judging import Judge, Question
+from cai.records import Group, Prompt, Vote
+
+STAGE = "judge"
+Principles = Literal["drawn", "all", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stage's parameters; see `cai.config.JudgeConfig` for their meaning.
+
+    Attributes:
+        axes: judged each by itself, with its own principles; empty: one verdict over all principles, of no axis.
+    """
+
+    constitution: Constitution
+    judge: Judge
+    principles: Principles
+    axes: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge said of one group."""
+
+    group: Group
+    votes: tuple[Vote, ...]
+
+
+def questions(plan: Plan, prompt: Prompt, key: str) -> tuple[Question, ...]:
+    """What is asked about the item `key` (a comparison, or a group) of a prompt; a pure function.
+
+    An axis all of whose principles the prompt sets aside is not asked.
+    """
+    if plan.principles == "none":
+        return tuple(Question(axis=axis) for axis in plan.axes or ("",))
+    found: list[Question] = []
+    for axis in plan.axes or ("",):
+        candidates = [
+            bound
+            for bound in plan.constitution.judging
+            if (not axis or bound.principle.axis == axis) and not set_aside(bound, prompt.overrides)
+        ]
+        if candidates and plan.principles == "drawn":
+            candidates = [draw_one(candidates, seed=plan.seed, key=f"{axis}\x1f{key}")]
+        found += [_question(bound, axis, plan.principles) for bound in candidates]
+    return tuple(found)
+
+
+def _question(bound: Bound, axis: str, principles: Principles) -> Question:
+    # A principle that was drawn has had its weight already.
+    weight = 1.0 if principles == "drawn" else bound.weight
+    return Question(bound.principle.judge.strip(), (bound.id,), axis, weight)
+
+
+def method(plan: Plan) -> Callable[[Group, Generate], Awaitable[Judged]]:
+    """Judging as a coroutine over one group. All its questions are asked at once, and share what stands before them."""
+
+    async def judge(group: Group, generate: Generate) -> Judged:
+        items: Sequence[Any] = group.comparisons() if plan.judge.unit == "pair" else [group]
+        asked = [(item, question) for item in items for question in questions(plan, group.prompt, item.id)]
+        votes = await together(plan.judge(item, question, generate) for item, question in asked)
+        return Judged(group, tuple(vote for each in votes for vote in each))
+
+    return judge

@@ -1,0 +1,227 @@
+"""From votes to preferences: one soft label for each comparison and axis.
+
+The steps, all of them pure:
+
+1. A vote with an error is missing. It is never 0.5: that would be a verdict nobody gave.
+2. The votes of one question (judge, principles, axis) are averaged, over both orders (Lee et al. 2023, arXiv
+   2309.00267, section 2.1), so what a judge gives to a slot cancels. If one order has no verdict, the question is
+   missing (`need_both`): half of such a pair would carry the whole bias.
+3. A judge's questions are averaged by the weights of their principles; one of weight 0 is not asked.
+4. The judges are combined by the panel's rule (`cai.panels`); log-odds are averaged, never summed, since judges are
+   not independent.
+5. Axes never merge: a comparison gives one preference for each.
+6. Below 0.5, chosen and rejected change places.
+
+Nothing depends on the order of the votes: sums are exact (`fsum`) and probabilities are rounded to 12 places, so that
+two halves are a half.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cai import panels
+from cai.errors import InputError
+from cai.records import Comparison, Group, Preference, Vote, content_hash
+
+_PLACES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How votes become a label.
+
+    Attributes:
+        panel: how the judges are combined, see `cai.panels.combine`.
+        need_both: a question that was asked in both orders needs a verdict in each.
+        tie_band: a label nearer to 0.5 than this is a tie (`status`), and keeps its probability.
+
+    Raises:
+        InputError: another word for `panel`, or a band outside 0 to 0.5.
+    """
+
+    panel: panels.Rule = "mean"
+    need_both: bool = True
+    tie_band: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.panel not in panels.RULES:
+            raise InputError(f"must be one of {', '.join(panels.RULES)}", where="panel")
+        if not 0 <= self.tie_band <= 0.5:
+            raise InputError(f"must be between 0 and 0.5, not {self.tie_band}", where="tie_band")
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionKey:
+    """What makes votes on a comparison answers to the same question."""
+
+    comparison_id: str
+    axis: str
+    judge: str
+    judge_id: str
+    principle_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one question on one comparison came to, over its orders.
+
+    Attributes:
+        p: probability that the comparison's own `a` is better, a tie counting half.
+        flipped: whether the orders gave opposite verdicts; None unless there are verdicts in both.
+    """
+
+    key: QuestionKey
+    p: float
+    p_tie: float
+    weight: float
+    flipped: bool | None
+
+
+def preferences(
+    group: Group, votes: Iterable[Vote], rule: Rule, *, axes: Sequence[str] | None = None
+) -> tuple[Preference, ...]:
+    """The preferences of a group: for each axis, in the order of their names, one for each of its C(K, 2) comparisons.
+
+    `weight` is 1 / C(K, 2) whatever the votes came to (InstructGPT, arXiv 2203.02155, section 3.5), so it depends on
+    the group only: a group in which verdicts are missing counts for the share that it has.
+
+    Args:
+        votes: those on this group's comparisons, in any order; one given twice (same id) counts once.
+        axes: those that were asked about. Default: those of the votes, or the judges' own ("") where there are none.
+
+    Raises:
+        InputError: a vote on another comparison or axis, or with a malformed probability; or two answers are the same.
+    """
+    comparisons = group.comparisons()
+    for comparison in comparisons:
+        if comparison.a.text == comparison.b.text:
+            raise InputError("two of its answers have the same text", where=f"prompt {group.prompt.id}")
+    known = {vote.id: vote for vote in votes}
+    asked = sorted(set(axes) if axes is not None else {vote.axis for vote in known.values()} or {""})
+    sorted_out: dict[tuple[str, str], list[Vote]] = {(c.id, axis): [] for axis in asked for c in comparisons}
+    for vote in sorted(known.values(), key=lambda vote: vote.id):
+        where = (vote.comparison_id, vote.axis)
+        if where not in sorted_out:
+            raise InputError(f"is on comparison {where[0]}, axis {where[1]!r}, not on this group", where=vote.id)
+        sorted_out[where].append(vote)
+    weight = 1 / len(comparisons)
+    return tuple(
+        _preference(comparison, axis, sorted_out[comparison.id, axis], rule, weight)
+        for axis in asked
+        for comparison in comparisons
+    )
+
+
+def by_question(votes: Iterable[Vote]) -> Mapping[QuestionKey, Sequence[Vote]]:
+    """The votes of each question, those without a verdict too; one given twice counts once."""
+    found: dict[QuestionKey, list[Vote]] = {}
+    for vote in {vote.id: vote for vote in votes}.values():
+        key = QuestionKey(vote.comparison_id, vote.axis, vote.judge, vote.judge_id, vote.principle_ids)
+        found.setdefault(key, []).append(vote)
+    return found
+
+
+def p_of(vote: Vote) -> float | None:
+    """The soft label of a vote, or None where it has no verdict.
+
+    Raises:
+        InputError: not a probability.
+    """
+    if vote.error is not None or vote.p_a is None:
+        return None
+    p = vote.p_a + vote.p_tie / 2
+    if not (0 <= vote.p_a <= 1 and 0 <= vote.p_tie <= 1 and p <= 1 + 1e-9):
+        raise InputError(f"p_a {vote.p_a} with p_tie {vote.p_tie} is not a probability", where=f"vote {vote.id}")
+    return round(min(p, 1.0), _PLACES)
+
+
+def side(p: float) -> int:
+    """1 where `a` is better, -1 where `b` is, 0 where neither."""
+    return (p > 0.5) - (p < 0.5)
+
+
+def answer(key: QuestionKey, votes: Sequence[Vote], rule: Rule) -> Answer | None:
+    """What a question's votes come to; None where it is missing."""
+    labels = [(vote, p) for vote in votes if (p := p_of(vote)) is not None]
+    sides = orders(labels)
+    both_asked = {"ab", "ba"} <= {vote.order for vote in votes}
+    if not labels or (both_asked and rule.need_both and len(sides) < 2):
+        return None
+    return Answer(
+        key=key,
+        # All votes alike: a listwise judge's are free of a preference for a place only so, and a pair judge's are one
+        # in each order.
+        p=round(_mean([p for _, p in labels]), _PLACES),
+        p_tie=_mean([vote.p_tie for vote, _ in labels]),
+        weight=_mean([vote.weight for vote, _ in labels]),
+        flipped=sides["ab"] * sides["ba"] < 0 if len(sides) == 2 else None,
+    )
+
+
+def orders(labels: Iterable[tuple[Vote, float]]) -> dict[str, int]:
+    """The side on which the verdicts of one question fall in each of the two orders that has any."""
+    found: dict[str, list[float]] = {}
+    for vote, p in labels:
+        found.setdefault(vote.order, []).append(p)
+    return {order: side(round(_mean(found[order]), _PLACES)) for order in ("ab", "ba") if order in found}
+
+
+def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: Rule, weight: float) -> Preference:
+    found = [answer(key, asked, rule) for key, asked in by_question(votes).items()]
+    answers = [each for each in found if each is not None and each.weight > 0]
+    judged = _by_judge(answers)
+    p_a = round(panels.combine([p for p, _ in judged], rule.panel), _PLACES) if judged else None
+    p_tie = 0.0
+    swap = p_a is not None and p_a < 0.5
+    p = None if p_a is None else round(max(p_a, 1 - p_a), _PLACES)
+    status = "abstain"
+    if p is not None:
+        # Rules other than the mean move p, but can leave to a tie at most what p leaves room for.
+        p_tie = round(min(_mean([tie for _, tie in judged]), 2 * (1 - p)), _PLACES)
+        status = "tie" if p == 0.5 or round(p - 0.5, _PLACES) < rule.tie_band else "ok"
+    chosen, rejected = (comparison.b, comparison.a) if swap else (comparison.a, comparison.b)
+    both = [each.flipped for each in answers if each.flipped is not None]
+    return Preference(
+        id=content_hash(comparison.id, axis, dataclasses.asdict(rule)),
+        comparison_id=comparison.id,
+        group_id=comparison.group_id,
+        prompt_id=comparison.prompt.id,
+        messages=comparison.prompt.messages,
+        chosen=chosen.text,
+        rejected=rejected.text,
+        chosen_id=chosen.id,
+        rejected_id=rejected.id,
+        p=p,
+        p_tie=p_tie,
+        margin=2 * p - 1 if p is not None else 0.0,
+        agreement=_mean([0.5 + side(a.p) * (-0.5 if swap else 0.5) for a in answers]) if answers else 0.0,
+        flipped=sum(both) / len(both) if both else 0.0,
+        weight=weight,
+        axis=axis,
+        principle_ids=tuple(sorted({name for vote in votes for name in vote.principle_ids})),
+        votes=tuple(vote.id for vote in votes),
+        status=status,
+        tags=comparison.prompt.tags,
+    )
+
+
+def _by_judge(answers: Iterable[Answer]) -> list[tuple[float, float]]:
+    """p and p_tie of each judge that gave an answer, by the weights of its questions."""
+    judges: dict[tuple[str, str], list[Answer]] = {}
+    for each in answers:
+        judges.setdefault((each.key.judge, each.key.judge_id), []).append(each)
+    found = []
+    for asked in judges.values():
+        total = math.fsum(each.weight for each in asked)
+        p = math.fsum(each.p * each.weight for each in asked) / total
+        p_tie = math.fsum(each.p_tie * each.weight for each in asked) / total
+        found.append((round(p, _PLACES), p_tie))
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

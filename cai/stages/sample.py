@@ -1,0 +1,162 @@
+"""Sampling: several answers to each prompt, which a judge will compare.
+
+Each source (a model, checkpoint or temperature) gives so many answers; what critique and revision made of the same
+prompt can join them. All are kept. Those that say the same as an earlier one are recorded as its duplicates and not
+compared: a verdict between them would be noise with a label's looks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cai import faults
+from cai.engine import Generate, Request, Sampling, together
+from cai.faults.text import dice, words
+from cai.records import Candidate, Group, Prompt, Quarantined, Response, content_hash
+from cai.stages.transcript import Transcript
+
+STAGE = "sample"
+MOST = 16
+"""Answers that one group may hold; a listwise judge names them by the letters A to P."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where answers come from.
+
+    Attributes:
+        name: what the answers carry; unique among the sources.
+        model: role of the model.
+        count: answers per prompt.
+    """
+
+    name: str
+    model: str
+    count: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stage's parameters; see `cai.config.SampleConfig` for their meaning."""
+
+    sources: tuple[Source, ...]
+    transcript: Transcript
+    seed: int
+    include: frozenset[str]
+    near_duplicate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What became of one prompt: its fresh answers in the order of the sources; the reason if there is none."""
+
+    prompt_id: str
+    responses: tuple[Response, ...]
+    quarantined: Quarantined | None = None
+
+
+def method(plan: Plan) -> Callable[[Prompt, Generate], Awaitable[Sampled]]:
+    """Sampling as a coroutine over one prompt. All its answers are asked at once: they share the prompt's prefix."""
+
+    async def sample(prompt: Prompt, generate: Generate) -> Sampled:
+        asked = [(source, number) for source in plan.sources for number in range(source.count)]
+        found = await together(_one(plan, prompt, source, number, generate) for source, number in asked)
+        return Sampled(prompt.id, tuple(found))
+
+    return sample
+
+
+async def _one(plan: Plan, prompt: Prompt, source: Source, number: int, generate: Generate) -> Response:
+    seed = int(content_hash(plan.seed, prompt.id, STAGE, source.name, number, length=8), 16) & 0x7FFFFFFF
+    sampling = dataclasses.replace(source.sampling, stop=plan.transcript.stops)
+    request = Request(plan.transcript.draft(prompt.messages), sampling, seed, source.model)
+    completion = await generate(request)
+    text = completion.text.strip()
+    said = {"source": source.name, "sample": number, "seed": seed, **dataclasses.asdict(source.sampling)}
+    said.pop("stop")
+    return Response(
+        id=content_hash(prompt.id, STAGE, completion.model, said, text),
+        prompt_id=prompt.id,
+        round=0,
+        text=text,
+        model=completion.model,
+        sampling=said,
+        finish_reason=completion.finish_reason,
+        flags=faults.draft_flags(text, finish_reason=completion.finish_reason, prompt=prompt.messages),
+        tokens=completion.completion_tokens,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The answers to one prompt that can be compared.
+
+    Attributes:
+        group: None where fewer than two different answers are left; `reason` says so.
+        duplicates: of each answer left out for saying the same as an earlier one, that one's id.
+        left_out: ids of answers that cannot be compared at all (empty ones, and those beyond `MOST`).
+    """
+
+    group: Group | None
+    duplicates: Mapping[str, str]
+    left_out: tuple[str, ...]
+    reason: str = ""
+
+
+def gather(prompt: Prompt, sampled: Sequence[Response], revised: Sequence[Response], plan: Plan) -> Gathered:
+    """The group of a prompt: its samples, and those of the revise stage's responses that the plan includes.
+
+    Args:
+        revised: the prompt's responses of the revise stage, in round order.
+    """
+    kept: list[Candidate] = []
+    told: list[tuple[str, ...]] = []
+    duplicates: dict[str, str] = {}
+    left_out: list[str] = []
+    for response in (*_included(revised, plan.include), *sampled):
+        if not response.text.strip():
+            left_out.append(response.id)
+            continue
+        mine = words(response.text)
+        twin = next(
+            (k for k, theirs in zip(kept, told, strict=True) if _same(response.text, mine, k, theirs, plan)), None
+        )
+        if twin is not None:
+            if twin.id != response.id:
+                duplicates[response.id] = twin.id
+        elif len(kept) == MOST:
+            left_out.append(response.id)
+        else:
+            kept.append(Candidate(response.id, response.text))
+            told.append(mine)
+    if len(kept) < 2:
+        reason = "no_answer" if not kept else "all_alike"
+        return Gathered(None, duplicates, tuple(left_out), reason)
+    return Gathered(Group.make(prompt, kept), duplicates, tuple(left_out))
+
+
+def _included(revised: Sequence[Response], include: frozenset[str]) -> list[Response]:
+    """Drafts, clean revisions of all rounds, or the last of them."""
+    clean = [r for r in revised if r.round > 0 and not faults.BLOCKING.intersection(r.flags)]
+    found = [r for r in revised if r.round == 0] if "draft" in include else []
+    return found + (clean if "revisions" in include else clean[-1:] if "last_revision" in include else [])
+
+
+def _same(text: str, mine: Sequence[str], other: Candidate, theirs: Sequence[str], plan: Plan) -> bool:
+    if text == other.text:
+        return True
+    if not mine or not theirs:
+        return False
+    return mine == theirs or dice(tuple(mine), tuple(theirs)) >= plan.near_duplicate
+
+
+def nothing_to_compare(prompt: Prompt, reason: str) -> Quarantined:
+    """The record of a prompt that gave no group."""
+    details = {
+        "no_answer": "every one of its answers is empty",
+        "all_alike": "its answers all say the same, so there is nothing to compare",
+    }
+    return Quarantined(id=prompt.id, stage=STAGE, reason=reason, detail=details[reason], input=prompt.row())

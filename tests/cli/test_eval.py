@@ -1,0 +1,194 @@
+"""`cai eval judge`, end to end with the scripted backend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cai.cli.main import app
+
+CONTRACT = {
+    "n",
+    "accuracy",
+    "accuracy_ci",
+    "brier",
+    "ece",
+    "flip_rate",
+    "first_slot_rate",
+    "parse_failures",
+    "pairs_per_second",
+}
+READER = (
+    """rules=[{match: "<answer A [0-9a-f]+>\\nGood", reply: A}, {match: "<answer B [0-9a-f]+>\\nGood", reply: B}]"""
+)
+"""A judge that finds the answer that begins with "Good"."""
+SLOT = """rules=[{match: ".", reply: A}]"""
+"""A judge that takes whatever stands first."""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"id": str(n), "prompt": f"Question {n}?", "chosen": f"Good {n}", "rejected": f"Bad {n}", "subset": "xy"[n % 2]}
+        for n in range(40)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def judge(*arguments: str, rules: str = READER, code: int = 0) -> Result:
+    command = ["eval", "judge", "--backend", "scripted", "--backend-set", rules, *arguments]
+    if "--pairs" not in arguments:
+        command += ["--pairs", "pairs.jsonl"]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "120", "TERM": "dumb", "NO_COLOR": "1"})
+    assert result.exit_code == code, result.output
+    return result
+
+
+def told(*arguments: str, rules: str = READER) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(judge(*arguments, "--json", rules=rules).stdout)
+    return found
+
+
+def test_the_contract_and_a_judge_that_reads(here: Path) -> None:
+    found = told()
+    assert found.keys() >= CONTRACT
+    assert (found["n"], found["accuracy"], found["flip_rate"], found["first_slot_rate"]) == (40, 1.0, 0.0, 0.5)
+    assert (found["parse_failures"], found["coverage"], found["sampled"]) == (0, 1.0, None)
+    assert found["accuracy_ci"][0] > 0.9
+    assert found["pairs_per_second"] > 0
+    assert {name: part["n"] for name, part in found["subsets"].items()} == {"x": 20, "y": 20}
+    assert [path.name for path in here.iterdir()] == ["pairs.jsonl"]
+
+
+def test_a_judge_of_slots_is_seen_through() -> None:
+    found = told(rules=SLOT)
+    assert (found["flip_rate"], found["first_slot_rate"]) == (1.0, 1.0)
+    assert abs(found["accuracy"] - 0.5) < 0.3
+    text = judge(rules=SLOT).stdout
+    assert "It prefers the first slot in 100% of cases: read only both orders together" in text
+    one = told("--set", "orders=one", rules=SLOT)
+    assert one["flip_rate"] is None
+    assert one["votes"] == 40
+
+
+def test_verdicts_that_cannot_be_read_are_no_data() -> None:
+    found = told(rules="fail={empty: 0.5}")
+    assert found["parse_failures"] == found["failures"]["low_mass"] > 5
+    assert found["judged"] < 40
+    assert found["coverage"] == found["judged"] / 40
+    nothing = told(rules="fail={empty: 1}")
+    assert (nothing["accuracy"], nothing["judged"], nothing["parse_failures"]) == (None, 0, 80)
+    assert "There is no verdict" in judge(rules="fail={empty: 1}").stdout
+
+
+def test_a_failing_backend_is_told_apart_from_a_failing_judge() -> None:
+    found = told(rules="fail={broken: 0.2}")
+    assert found["failures"]["backend"] == 40 - found["judged"]
+    assert "not one pair was judged" in judge("--limit", "5", rules="fail={broken: 1}", code=2).stderr
+
+
+def test_a_sample_is_drawn_by_hash_and_said() -> None:
+    found = told("--limit", "10", "--seed", "3")
+    assert (found["n"], found["sampled"]) == (10, {"of": 40, "seed": 3, "how": "hash"})
+    assert "10 of 40, drawn by hash with seed 3" in judge("--limit", "10", "--seed", "3").stdout
+
+
+def test_out_keeps_everything_and_the_same_command_asks_nothing_again(here: Path) -> None:
+    first = told("--out", "out")
+    names = {path.name for path in (here / "out").iterdir()}
+    assert names >= {"requests.jsonl", "votes.jsonl", "verdicts.jsonl", "report.json", "reliability.png", "eval.json"}
+    votes = (here / "out" / "votes.jsonl").read_text().splitlines()
+    assert len(votes) == 80
+    # As after a kill: half of the answers are there.
+    requests = here / "out" / "requests.jsonl"
+    requests.write_text("".join(requests.read_text().splitlines(keepends=True)[:40]))
+    second = told("--out", "out")
+    assert (second["usage"]["fresh_requests"], second["usage"]["reused_requests"]) == (40, 40)
+    third = told("--out", "out")
+    assert third["usage"]["fresh_requests"] == 0
+    assert third["pairs_per_second"] is None
+    for key in CONTRACT - {"pairs_per_second"}:
+        assert first[key] == second[key] == third[key]
+    assert (here / "out" / "votes.jsonl").read_text().splitlines() == votes
+    refused = judge("--out", "out", "--limit", "5", code=2).stderr
+    assert "holds another measurement: sampled differ" in refused
+
+
+def test_principles_of_a_constitution_are_asked(here: Path) -> None:
+    drawn = told("--constitution", "default", "--limit", "10")
+    assert drawn["votes"] == 20
+    assert drawn["judge"]["principles"] == "drawn"
+    (here / "principles").mkdir()
+    (here / "constitution").mkdir()
+    for name in ("one", "two"):
+        (here / "principles" / f"{name}.yaml").write_text(f"id: {name}\ntitle: T\njudge: Which is {name}?\n")
+    text = "name: mine\nprinciples: [{id: one}, {id: two}]\n"
+    (here / "constitution" / "mine.yaml").write_text(text)
+    both = told("--constitution", "mine", "--principles", "all", "--limit", "10", "--out", "out")
+    assert both["votes"] == 40
+    rows = [json.loads(line) for line in (here / "out" / "votes.jsonl").read_text().splitlines()]
+    assert {tuple(row["principle_ids"]) for row in rows} == {("one",), ("two",)}
+    assert "needs --constitution" in judge("--principles", "all", code=2).stderr
+
+
+def test_calibrate_measure_and_apply(here: Path) -> None:
+    rows = [{"prompt": f"Question {n}?", "chosen": f"this {n}", "rejected": f"that {n}"} for n in range(400)]
+    for number, row in enumerate(rows):  # sure of itself, and right in three of four
+        row["rejected" if number % 4 == 0 else "chosen"] = f"Good {number}"
+    (here / "noisy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = told("--pairs", "noisy.jsonl", "--calibrate", "c.json")["calibration"]
+    saved = json.loads((here / "c.json").read_text())
+    assert found["n"] + found["left_out"] == 400
+    assert saved["fitted_on"]["n"] == found["left_out"]
+    assert found["calibrated"]["ece"] < 0.1 < found["raw"]["ece"]
+    assert found["log_loss_difference"]["ci"][1] < 0
+    again = told("--pairs", "noisy.jsonl", "--calibration", "c.json")["calibration"]
+    assert (again["n"], again["calibrated"]) == (found["n"], found["calibrated"])
+    folds = told("--pairs", "noisy.jsonl", "--calibrate", "d.json", "--folds", "5")["calibration"]
+    assert (folds["how"], folds["n"]) == ("cross_fitted", 400)
+    other = judge("--pairs", "noisy.jsonl", "--calibration", "c.json", rules=SLOT, code=2).stderr
+    assert "fit it anew with --calibrate" in other
+
+
+def test_a_fit_that_fails_loses_no_figures(here: Path) -> None:
+    result = judge("--calibrate", "c.json", "--json")
+    assert json.loads(result.stdout)["accuracy"] == 1.0
+    assert "no calibration was written: a judge without an error" in result.stderr
+    assert not (here / "c.json").exists()
+
+
+def test_two_judges_on_the_same_pairs() -> None:
+    told("--out", "slots", rules=SLOT)
+    found = told("--against", "slots")["against"]
+    assert found["n"] == 40
+    assert found["mean"] > 0.2
+    assert found["ci"][0] > 0
+    assert "give the --out folder" in judge("--against", "nowhere", code=2).stderr
+
+
+def test_a_group_judge_is_given_the_two_as_a_group() -> None:
+    found = told("--method", "listwise", "--limit", "6")
+    assert found["n"] == 6
+    assert found["votes"] > 0
+
+
+def test_what_is_wrong_is_said(here: Path) -> None:
+    (here / "broken.jsonl").write_text('{"prompt": "Hi", "chosen": "a", "rejected": "b"}\n{"prompt": "Ho"}\n')
+    result = judge("--pairs", "broken.jsonl", "--json")
+    assert "broken.jsonl:2: no field 'chosen'" in result.stderr
+    assert json.loads(result.stdout)["broken_rows"] == 1
+    (here / "empty.jsonl").write_text("")
+    assert "holds no labelled pair" in judge("--pairs", "empty.jsonl", code=2).stderr
+    assert "No such file" in judge("--pairs", "none.jsonl", code=2).stderr
+    assert "did you mean 'logprob'" in judge("--method", "logprop", code=2).stderr
+    assert "did you mean 'orders'" in judge("--set", "order=one", code=2).stderr
+    assert "not of the form key=value" in judge("--set", "orders", code=2).stderr
+    alone = CliRunner().invoke(app, ["eval", "judge", "--pairs", "pairs.jsonl"])
+    assert alone.exit_code == 2
+    assert "there is no judge to ask" in alone.stderr

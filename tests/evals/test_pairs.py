@@ -1,0 +1,136 @@
+"""Readers of labelled pairs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cai.errors import InputError
+from cai.evals.pairs import LabelledPair, plurality, read_pairs, subset_of
+from cai.prompts.rows import BadRow
+from cai.records import Message, Prompt
+
+
+def read(path: Path, *rows: Any) -> tuple[list[LabelledPair], list[BadRow]]:
+    file = path / "pairs.jsonl.gz"
+    text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
+    file.write_bytes(gzip.compress(text.encode()))
+    found = list(read_pairs(file))
+    return [each for each in found if isinstance(each, LabelledPair)], [e for e in found if isinstance(e, BadRow)]
+
+
+def test_ours_and_rewardbench(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    turns.append({"role": "user", "content": "Name a colour."})
+    pairs, bad = read(
+        tmp_path,
+        {"id": 7, "prompt": "Name a fruit.", "chosen": "Pear", "rejected": "Stone", "subset": "easy", "p_human": 0.75},
+        {"prompt": turns, "chosen": "Red", "rejected": "", "chosen_model": "x"},
+    )
+    assert not bad
+    assert (pairs[0].id, pairs[0].subset, pairs[0].p_human, pairs[0].gold) == ("7", "easy", 0.75, "chosen")
+    assert [turn.role for turn in pairs[1].prompt.messages] == ["user", "assistant", "user"]
+    assert pairs[1].rejected == ""
+    assert pairs[1].id
+    assert pairs[0].prompt.source == "pairs.jsonl.gz:1"
+
+
+def test_llmbar_label_names_the_better(tmp_path: Path) -> None:
+    row = {"input": "Say hi.", "output_1": "Hi", "output_2": "No", "subset": "Natural"}
+    pairs, bad = read(tmp_path, {**row, "label": 1}, {**row, "label": 2}, {**row, "label": 0})
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("Hi", "No"), ("No", "Hi")]
+    assert [each.reason for each in bad] == ["label must be 1 or 2"]
+    assert bad[0].where.endswith(":3")
+
+
+@pytest.mark.parametrize(
+    ("said", "chosen", "labels", "share", "gold"),
+    [
+        ((1, 1, 2), "one", ("chosen", "chosen", "rejected"), 2 / 3, "chosen"),
+        ((2, 0, 2), "two", ("chosen", "tie", "chosen"), 5 / 6, "chosen"),
+        ((0, 0, 2), "two", ("tie", "tie", "chosen"), 4 / 6, "tie"),
+        ((0, 1, 2), "one", ("tie", "chosen", "rejected"), 0.5, None),
+        ((0, 0, 0), "one", ("tie", "tie", "tie"), 0.5, "tie"),
+    ],
+)
+def test_pandalm_keeps_each_persons_verdict(
+    tmp_path: Path, said: tuple[int, ...], chosen: str, labels: tuple[str, ...], share: float, gold: str | None
+) -> None:
+    row = {"idx": 3, "instruction": "Do.", "input": "This.", "response1": "one", "response2": "two"}
+    (pair,), bad = read(tmp_path, row | {f"annotator{n}": verdict for n, verdict in enumerate(said, 1)})
+    assert not bad
+    assert pair.prompt.messages == (Message("user", "Do.\n\nThis."),)
+    assert (pair.id, pair.chosen, pair.labels, pair.gold) == ("3", chosen, labels, gold)
+    assert pair.p_human == pytest.approx(share)
+
+
+def test_hh_transcripts_part_at_the_last_answer(tmp_path: Path) -> None:
+    start = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: A pear?\n\nAssistant: "
+    pairs, bad = read(
+        tmp_path,
+        {"chosen": start + "Yes.", "rejected": start + "No."},
+        {"chosen": start + "Same.", "rejected": start + "Same."},
+        {"chosen": start + "Yes.", "rejected": "\n\nHuman: Other\n\nAssistant: No."},
+    )
+    assert (pairs[0].chosen, pairs[0].rejected, len(pairs[0].prompt.messages)) == ("Yes.", "No.", 3)
+    assert [each.reason for each in bad] == [
+        "chosen and rejected are the same",
+        "chosen and rejected do not part at one last answer",
+    ]
+
+
+def test_broken_rows_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    good = {"id": "a", "prompt": "Hi", "chosen": "x", "rejected": "y"}
+    pairs, bad = read(
+        tmp_path, good, "{torn", good | {"chosen": 3}, good | {"rejected": " x"}, {"prompt": "Hi"}, [1], "", good
+    )
+    assert [pair.id for pair in pairs] == ["a", "a@8"]
+    assert [each.where.rpartition(":")[2] for each in bad] == ["2", "3", "4", "5", "6"]
+    assert [each.reason for each in bad][1:] == [
+        "chosen must be a text",
+        "the two answers are the same",
+        "no field 'chosen'",
+        "a row must be an object",
+    ]
+
+
+def test_unknown_columns_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no labelled pairs in the columns question"):
+        read(tmp_path, {"question": "Hi"}, {"question": "Ho"})
+    with pytest.raises(InputError, match="No such file"):
+        list(read_pairs(tmp_path / "none.jsonl"))
+
+
+def test_nothing_in_a_group_tells_which_was_chosen() -> None:
+    """Over many pairs the better one is first, and is `a`, about as often as not; labels play no part in it."""
+    prompts = [Prompt.make(f"Question {n}?") for n in range(400)]
+    pairs = [LabelledPair(str(n), prompt, f"good {n}", f"bad {n}") for n, prompt in enumerate(prompts)]
+    first = sum(pair.group().candidates[0].text == pair.chosen for pair in pairs)
+    is_a = sum(pair.group().comparisons()[0].a.text == pair.chosen for pair in pairs)
+    assert 150 < first < 250
+    assert 150 < is_a < 250
+    for pair in pairs[:50]:
+        other = LabelledPair(pair.id, pair.prompt, pair.rejected, pair.chosen)
+        assert other.group() == pair.group()
+        assert other.group().comparisons() == pair.group().comparisons()
+
+
+def test_a_limit_draws_by_hash_and_a_larger_one_only_adds() -> None:
+    pairs = [LabelledPair(str(n), Prompt.make(f"Q{n}"), "a", "b") for n in range(200)]
+    ten, thirty = subset_of(pairs, 10, seed=1), subset_of(pairs, 30, seed=1)
+    assert len(ten) == 10
+    assert {pair.id for pair in ten} < {pair.id for pair in thirty}
+    assert ten != pairs[:10]
+    assert [int(pair.id) for pair in thirty] == sorted(int(pair.id) for pair in thirty)
+    assert subset_of(pairs, 10, seed=2) != ten
+    assert subset_of(pairs, None, seed=1) == subset_of(pairs, 500, seed=1) == pairs
+
+
+def test_plurality() -> None:
+    assert plurality(("tie",)) == "tie"
+    assert plurality(("chosen", "rejected")) is None
+    assert plurality(()) is None
