@@ -17,22 +17,9 @@ from pydantic import Field, field_validator, model_validator
 
 from cai.engine import Generate, Request, Sampling, together
 from cai.errors import ContextOverflow, InputError
-from cai.judging import (
-    EMPTY_RATIONALE,
-    LOW_MASS,
-    PAIR_SLOTS,
-    TOO_LONG,
-    PromptFile,
-    Question,
-    Verdict,
-    both_orders,
-    judge_id,
-    load_prompt,
-    pair_slots,
-    quote,
-    score,
-    vote,
-)
+from cai.judging import EMPTY_RATIONALE, LOW_MASS, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
+from cai.judging.prompt import PromptFile, load_prompt
+from cai.judging.quoting import PAIR_SLOTS, pair_slots, quote
 from cai.records import Comparison, Vote, content_hash
 from cai.yamlfile import StrictModel
 

@@ -20,22 +20,9 @@ from pydantic import Field
 
 from cai.engine import LOWEST, Generate, together
 from cai.errors import ContextOverflow, InputError
-from cai.judging import (
-    LOW_MASS,
-    TOO_LONG,
-    UNREAD,
-    PromptFile,
-    Question,
-    Scored,
-    Verdict,
-    conversation,
-    fence,
-    judge_id,
-    load_prompt,
-    quote,
-    score,
-    vote,
-)
+from cai.judging import LOW_MASS, TOO_LONG, UNREAD, Question, Scored, Verdict, judge_id, score, vote
+from cai.judging.prompt import PromptFile, load_prompt
+from cai.judging.quoting import conversation, fence, quote
 from cai.records import Candidate, Group, Vote, content_hash
 from cai.yamlfile import StrictModel
 

@@ -15,20 +15,9 @@ from pydantic import Field
 
 from cai.engine import Generate
 from cai.errors import ContextOverflow
-from cai.judging import (
-    LOW_MASS,
-    PAIR_SLOTS,
-    TOO_LONG,
-    PromptFile,
-    Question,
-    Verdict,
-    both_orders,
-    judge_id,
-    load_prompt,
-    pair_slots,
-    score,
-    vote,
-)
+from cai.judging import LOW_MASS, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
+from cai.judging.prompt import PromptFile, load_prompt
+from cai.judging.quoting import PAIR_SLOTS, pair_slots
 from cai.records import Comparison, Vote
 from cai.yamlfile import StrictModel
 

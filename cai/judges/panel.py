@@ -1,7 +1,7 @@
 """Several judges on the same comparisons; each member's votes are kept, under the member's name.
 
-The panel decides nothing: what its members' votes come to is a pure function of them, by `rule` (`cai.panels.combine`),
-where votes are aggregated, and can be decided anew by another rule without asking a model. Whoever aggregates groups
+The panel decides nothing: what its members' votes come to is a pure function of them, by `rule`
+(`cai.judging.panels.combine`), where votes are aggregated, and can be decided anew by another rule without asking a model. Whoever aggregates groups
 the votes by `judge`, since several votes of one member (orders, shifts) are no independent witnesses, and takes the
 rule from the panel's attribute `rule` or from its own options.
 """
@@ -17,8 +17,8 @@ from pydantic import Field, field_validator
 from cai.engine import Generate, together
 from cai.errors import InputError
 from cai.judging import Judge, Question, judge_id
-from cai.members import Member
-from cai.panels import Rule
+from cai.judging.members import Member
+from cai.judging.panels import Rule
 from cai.records import Comparison, Group, Vote
 from cai.yamlfile import StrictModel
 

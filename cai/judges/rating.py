@@ -21,21 +21,9 @@ from pydantic import Field
 
 from cai.engine import Generate, together
 from cai.errors import ContextOverflow, InputError
-from cai.judging import (
-    LOW_MASS,
-    TOO_LONG,
-    PromptFile,
-    Question,
-    Scored,
-    Verdict,
-    conversation,
-    fence,
-    judge_id,
-    load_prompt,
-    quote,
-    score,
-    vote,
-)
+from cai.judging import LOW_MASS, TOO_LONG, Question, Scored, Verdict, judge_id, score, vote
+from cai.judging.prompt import PromptFile, load_prompt
+from cai.judging.quoting import conversation, fence, quote
 from cai.records import Group, Prompt, Vote
 from cai.yamlfile import StrictModel
 

@@ -22,8 +22,8 @@ from pydantic import Field, model_validator
 from cai.engine import Generate, together
 from cai.errors import InputError
 from cai.judging import UNCONNECTED, Judge, Question, Verdict, judge_id, vote
-from cai.members import Inner
-from cai.ranking import PRIOR, Game, bradley_terry, expected, games_of
+from cai.judging.members import Inner
+from cai.judging.ranking import PRIOR, Game, bradley_terry, expected, games_of
 from cai.records import Comparison, Group, Vote, content_hash
 from cai.yamlfile import StrictModel
 

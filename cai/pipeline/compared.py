@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cai.errors import RunError
+from cai.judging.ranking import ranking
 from cai.pipeline.begin import read_prompts
 from cai.pipeline.job import Job
 from cai.pipeline.stages import Answers
 from cai.preferences import write_preferences
 from cai.preferences.card import PreferenceCardInfo, preference_card
 from cai.progress import Reporter
-from cai.ranking import ranking
 from cai.records import Preference, Vote
 from cai.runs import RunFolder
 from cai.stages.card import ModelUsed

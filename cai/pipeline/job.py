@@ -12,7 +12,7 @@ from cai.config import LoadedRecipe
 from cai.constitution.load import Constitution, load_constitution
 from cai.engine import Sampling
 from cai.errors import InputError
-from cai.members import roles
+from cai.judging.members import roles
 from cai.recipe import Recipe, SamplingConfig
 from cai.stages import judge, revise, sample
 from cai.stages.export import SftOptions

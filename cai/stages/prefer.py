@@ -7,8 +7,8 @@ The steps, all of them pure:
    2309.00267, section 2.1), so what a judge gives to a slot cancels. If one order has no verdict, the question is
    missing (`need_both`): half of such a pair would carry the whole bias.
 3. A judge's questions are averaged by the weights of their principles; one of weight 0 is not asked.
-4. The judges are combined by the panel's rule (`cai.panels`); log-odds are averaged, never summed, since judges are
-   not independent.
+4. The judges are combined by the panel's rule (`cai.judging.panels`); log-odds are averaged, never summed, since
+   judges are not independent.
 5. Axes never merge: a comparison gives one preference for each.
 6. Below 0.5, chosen and rejected change places.
 
@@ -23,8 +23,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cai import panels
 from cai.errors import InputError
+from cai.judging import panels
 from cai.records import Comparison, Group, Preference, Vote, content_hash
 
 _PLACES = 12
@@ -35,7 +35,7 @@ class Rule:
     """How votes become a label.
 
     Attributes:
-        panel: how the judges are combined, see `cai.panels.combine`.
+        panel: how the judges are combined, see `cai.judging.panels.combine`.
         need_both: a question that was asked in both orders needs a verdict in each.
         tie_band: a label nearer to 0.5 than this is a tie (`status`), and keeps its probability.
 

@@ -17,7 +17,9 @@ from cai import plugins
 from cai.backends import scripted
 from cai.engine import Engine, Generate
 from cai.errors import BackendError, InputError
-from cai.judging import Judge, Question, load_prompt, ranking
+from cai.judging import Judge, Question
+from cai.judging.prompt import load_prompt
+from cai.judging.ranking import ranking
 from cai.records import Group, Vote
 from cai.yamlfile import StrictModel
 from tests.judges.fakes import LEAST, Fake, group, judge, run

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cai.engine import Completion, Request
 from cai.judges import cot
-from cai.judging import Question, load_prompt
+from cai.judging import Question
+from cai.judging.prompt import load_prompt
 from cai.records import Vote
 from tests.judges.fakes import PROPERTY, Fake, by_worth, group, judge, run
 

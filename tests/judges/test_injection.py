@@ -14,7 +14,9 @@ from cai import plugins
 from cai.backends import scripted
 from cai.engine import Completion, Engine, Request
 from cai.judges import rating
-from cai.judging import CONTROL, PROMPTS, Question, fence, fill, load_prompt, quote, score
+from cai.judging import Question, score
+from cai.judging.prompt import PROMPTS, fill, load_prompt
+from cai.judging.quoting import CONTROL, fence, quote
 from cai.records import Group, Message, Prompt, Vote
 from tests.judges.fakes import LEAST, PROPERTY, Fake, group, judge, run
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cai.engine import LOWEST, Completion, Request
 from cai.errors import InputError
-from cai.judging import Question, ranking
+from cai.judging import Question
+from cai.judging.ranking import ranking
 from cai.records import Vote
 from tests.judges.fakes import ANSWER, PROPERTY, Fake, by_worth, group, judge, run
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai.judging import Question, load_prompt
+from cai.judging import Question
+from cai.judging.prompt import load_prompt
 from tests.judges.fakes import PROPERTY, Fake, by_worth, group, judge, run
 
 SHARES = st.floats(1e-4, 1)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from cai.errors import InputError
 from cai.judges import rating
-from cai.judging import Question, load_prompt, ranking
+from cai.judging import Question
+from cai.judging.prompt import load_prompt
+from cai.judging.ranking import ranking
 from cai.records import Prompt
 from tests.judges.fakes import PROPERTY, Fake, group, judge, run
 

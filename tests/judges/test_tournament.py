@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from cai.engine import Completion, Request
 from cai.errors import InputError
 from cai.judges import tournament
-from cai.judging import Question, ranking
-from cai.ranking import bradley_terry, expected, games_of
+from cai.judging import Question
+from cai.judging.ranking import bradley_terry, expected, games_of, ranking
 from tests.judges.fakes import ANSWER, PROPERTY, Fake, by_worth, group, judge, run
 
 TEXTS = tuple(f"answer {number}" for number in range(8))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cai.judging import Question, Verdict, vote
-from cai.ranking import bradley_terry, expected, games_of, ranking
+from cai.judging.ranking import bradley_terry, expected, games_of, ranking
 from cai.records import Group, Vote
 from tests.judges.fakes import PROPERTY, group, judge
 

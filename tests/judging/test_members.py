@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from cai.judges import logprob, panel, rating, tournament
-from cai.members import Inner, Member, roles
+from cai.judging.members import Inner, Member, roles
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai.errors import InputError
-from cai.panels import RULES, combine, disagreement
+from cai.judging.panels import RULES, combine, disagreement
 
 LABELS = st.lists(st.integers(0, 100).map(lambda each: each / 100), min_size=1, max_size=9)
 

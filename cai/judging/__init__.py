@@ -1,0 +1,175 @@
+"""What all judges share: the question, the vote, and reading a choice's probability.
+
+A judge never reads a verdict out of generated text. Whatever the answers contain, the verdict is the probability of a
+few fixed tokens at a fixed place, after a reply that we began ourselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cai.engine import Generate, Request, Sampling
+from cai.judging.prompt import PromptFile
+from cai.records import Comparison, Messages, Vote, content_hash
+from cai.yamlfile import StrictModel
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a judge is asked: one principle's question, or several principles' in one.
+
+    Attributes:
+        text: "" for the judge's own general question.
+        principle_ids: what it was made from.
+        axis: what is measured.
+        weight: of the principle among those whose votes are averaged.
+    """
+
+    text: str = ""
+    principle_ids: tuple[str, ...] = ()
+    axis: str = ""
+    weight: float = 1.0
+
+
+class Judge(Protocol):
+    """A method bound to its options and models; a plain coroutine over a pair or a group.
+
+    Attributes:
+        name: what its votes carry.
+        id: hash of method, options, prompt file and models: two judges with equal ids give equal votes.
+        unit: whether it is given a `Comparison` or a whole `Group`; both give votes on comparisons.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+
+    def __call__(self, item: Any, question: Question, generate: Generate) -> Coroutine[Any, Any, tuple[Vote, ...]]:
+        """The votes on one item. A verdict that cannot be read is a vote with an `error`, never a probability.
+
+        Raises:
+            BackendError: a model did not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Probabilities of the choices offered, as read from one forward pass.
+
+    Attributes:
+        p: normalised over the choices; sums to 1.
+        mass: what the model gave to all of them together before normalising.
+        logprobs: as read.
+    """
+
+    p: tuple[float, ...]
+    mass: float
+    logprobs: tuple[float, ...]
+
+
+async def score(messages: Messages, choices: tuple[str, ...], generate: Generate, *, model: str) -> Scored:
+    """The probability of each of `choices` as the next token, in one forward pass.
+
+    Raises:
+        ContextOverflow, BackendError: from the backend.
+    """
+    request = Request(messages, Sampling(max_tokens=1, temperature=0.0), seed=0, model=model, choices=choices)
+    completion = await generate(request)
+    logprobs = completion.choice_logprobs
+    top = max(logprobs)
+    shares = [math.exp(value - top) for value in logprobs]
+    total = sum(shares)
+    mass = min(1.0, math.exp(top) * total)
+    return Scored(tuple(share / total for share in shares), mass, logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one asking came to: probabilities that the answer shown first is better, and of a tie."""
+
+    p_first: float | None
+    p_tie: float = 0.0
+    mass: float | None = None
+    raw: Mapping[str, Any] | None = None
+    error: str | None = None
+
+
+def vote(
+    comparison: Comparison,
+    verdict: Verdict,
+    judge: Judge,
+    question: Question,
+    *,
+    ordered: bool = True,
+    key: str = "",
+) -> Vote:
+    """The vote on a comparison as it was shown; the probability is put back to the comparison's own order.
+
+    Args:
+        ordered: false for methods that do not show the two beside one another in an order.
+        key: tells apart the votes of a judge that asks the same question of the same comparison in the same order
+            more than once; part of the vote's id.
+    """
+    order = ("ba" if comparison.swapped else "ab") if ordered else ""
+    p_a = verdict.p_first
+    if p_a is not None and comparison.swapped:
+        p_a = max(0.0, 1.0 - p_a - verdict.p_tie)
+    return Vote(
+        id=content_hash(comparison.id, order, judge.id, question.text, question.principle_ids, question.axis, key),
+        comparison_id=comparison.id,
+        group_id=comparison.group_id,
+        judge=judge.name,
+        judge_id=judge.id,
+        principle_ids=question.principle_ids,
+        axis=question.axis,
+        order=order,
+        p_a=p_a,
+        p_tie=verdict.p_tie,
+        mass=verdict.mass,
+        weight=question.weight,
+        raw=verdict.raw or {},
+        error=verdict.error,
+    )
+
+
+def both_orders(comparison: Comparison, orders: str) -> tuple[Comparison, ...]:
+    """The comparison as it is to be shown: once, or in `both` orders."""
+    return (comparison, comparison.swap()) if orders == "both" else (comparison,)
+
+
+def judge_id(
+    name: str,
+    config: StrictModel,
+    prompt: PromptFile | None,
+    models: Sequence[str],
+    *,
+    exclude: Iterable[str] = (),
+) -> str:
+    """Hash of what a judge's votes depend on; where the prompt file lies and what it notes are not part of it.
+
+    Args:
+        models: fingerprints of the models; or ids of inner judges, and whatever else decides.
+        exclude: options that change no vote, or that `models` stands for.
+    """
+    said = prompt.model_dump(mode="json", exclude={"notes", "name"}) if prompt else None
+    options = config.model_dump(mode="json", exclude={"prompt", *exclude})
+    return content_hash(name, options, said, list(models), length=16)
+
+
+TOO_LONG = "too_long"
+"""The prompt does not fit in the model's context."""
+LOW_MASS = "low_mass"
+"""The model gave the offered answers together less probability than `min_mass`."""
+EMPTY_RATIONALE = "empty_rationale"
+"""No reasons were given where they were asked for."""
+UNREAD = "unread"
+"""The backend told no probability for either answer."""
+UNCONNECTED = "unconnected"
+"""A tournament links the two answers by no chain of verdicts."""

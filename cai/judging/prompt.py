@@ -1,0 +1,108 @@
+"""A judge's prompt: a YAML file with named slots, hashed into every vote's id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from cai import yamlfile
+from cai.errors import InputError
+from cai.records import Message, Messages
+from cai.yamlfile import StrictModel
+
+PROMPTS = Path(__file__).parent.parent / "judges" / "prompts"
+SLOT = re.compile(r"\{(\w+)\}")
+
+
+class Shot(StrictModel):
+    """A worked example before the question: values of the slots, and the reply."""
+
+    slots: dict[str, str] = Field(description="Value of each slot of `user`.")
+    reply: str = Field(description="The whole reply, as the judge should have given it.")
+
+
+class PromptFile(StrictModel):
+    """A judge's prompt: `cai/judges/prompts/<name>.yaml`, or a file of your own.
+
+    The slots of `user` are in braces. Put `{question}` last: what stands before it is the same for every principle, and
+    is served from the prefix cache.
+    """
+
+    name: str = Field(description="For tables.")
+    notes: str = Field("", description="For people; no model sees it.")
+    system: str = Field("", description="System message; none where blank.")
+    user: str = Field(description="The user's message, with slots.")
+    reply: str = Field("", description="How the reply begins; the verdict is the next token.")
+    reason: str = Field("", description="How the rationale begins, for judges that write one.")
+    verdict: str = Field("", description="What is put between a rationale and the verdict.")
+    question: str = Field(description="What is asked where no principle is given.")
+    choices: tuple[str, ...] = Field(
+        ("A", "B"), description="The tokens whose probability is the verdict: a better, b better, and perhaps a tie."
+    )
+    few_shot: tuple[Shot, ...] = Field((), description="Worked examples, before the question.")
+
+    @field_validator("choices")
+    @classmethod
+    def _choices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) < 2 or len(set(value)) < len(value) or not all(choice.strip() for choice in value):
+            raise ValueError("give at least two different choices, none blank")
+        return value
+
+    @model_validator(mode="after")
+    def _shots(self) -> PromptFile:
+        slots = set(SLOT.findall(self.user))
+        for shot in self.few_shot:
+            missing = sorted(slots - set(shot.slots))
+            if missing:
+                raise ValueError(f"a few_shot example lacks the slots {', '.join(missing)}")
+        return self
+
+    def check(self, where: str, needed: Iterable[str], optional: Iterable[str] = ()) -> None:
+        """Refuse a file without a slot that the judge fills, or with one that it does not know.
+
+        Raises:
+            InputError: names the slot.
+        """
+        slots, needed = set(SLOT.findall(self.user)), set(needed)
+        known = sorted(needed | set(optional))
+        for slot in sorted(slots - set(known)):
+            raise InputError(f"unknown slot {{{slot}}}{yamlfile.nearest(slot, known)}", where=where)
+        for slot in sorted(needed - slots):
+            raise InputError(f"the slot {{{slot}}} is missing", where=where)
+
+    def messages(self, slots: Mapping[str, str], *, reply: str | None = None) -> Messages:
+        """The conversation to put to the model; with a last assistant turn that it continues, unless `reply` is "".
+
+        Values are put in as they are: a slot's name inside a value is never filled.
+        """
+        turns = [Message("system", self.system.strip())] if self.system.strip() else []
+        for shot in self.few_shot:
+            turns += [Message("user", fill(self.user, shot.slots)), Message("assistant", shot.reply)]
+        turns.append(Message("user", fill(self.user, slots)))
+        begun = self.reply if reply is None else reply
+        return (*turns, Message("assistant", begun)) if begun else tuple(turns)
+
+
+def load_prompt(name: str) -> PromptFile:
+    """A prompt file, by name or by path.
+
+    Raises:
+        InputError: no such file; names the nearest. InvalidFile: every fault with its position.
+    """
+    path = Path(name).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        known = sorted(file.stem for file in PROMPTS.glob("*.yaml"))
+        if name not in known:
+            raise InputError(
+                f"no judge prompt {name!r}{yamlfile.nearest(name, known)}", mend=f"one of: {', '.join(known)}"
+            )
+        path = PROMPTS / f"{name}.yaml"
+    return yamlfile.validate(yamlfile.load(path), PromptFile)
+
+
+def fill(template: str, slots: Mapping[str, str]) -> str:
+    """`template` with its slots filled, in one pass."""
+    return SLOT.sub(lambda found: slots[found.group(1)], template).strip()

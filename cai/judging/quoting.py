@@ -1,0 +1,56 @@
+"""Untrusted text as a judge may be shown it: no answer can close its own tags, end a turn or fill a slot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from cai.records import Comparison, Messages, content_hash
+
+CONTROL = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<</?SYS>>|</?s>|<(?:start|end)_of_turn>"
+    r"|<(?:bos|eos|pad|unk|sop|eop)>|<extra_id_\d{1,4}>|</?think>|</?tool_(?:call|response)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|gMASK)\]"
+)
+"""What common chat templates write between turns; in an answer it would end our own turn and begin a forged one."""
+
+
+def quote(text: str) -> str:
+    """Text of prompt or answer as a judge may be shown it: control tokens of chat templates broken up by a blank."""
+    return CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text.strip())
+
+
+def fence(texts: Sequence[str]) -> str:
+    """A mark of 6 hex digits that occurs in none of `texts`, for the tags around them: no answer can close its own.
+
+    The same for any order of the texts.
+    """
+    key = ""
+    while True:
+        key = content_hash(key, sorted(texts), length=6)
+        if not any(key in text for text in texts):
+            return key
+
+
+PAIR_SLOTS = ("conversation", "answer_a", "answer_b", "question")
+"""Slots that the prompt of a pair judge needs; `mark` may be left out."""
+
+
+def pair_slots(shown: Comparison, question: str) -> dict[str, str]:
+    """Values of a pair prompt's slots."""
+    texts = [turn.content for turn in shown.prompt.messages] + [shown.a.text, shown.b.text]
+    return {
+        "conversation": conversation(shown.prompt.messages),
+        "answer_a": quote(shown.a.text),
+        "answer_b": quote(shown.b.text),
+        "question": question.strip(),
+        "mark": fence(texts),
+    }
+
+
+def conversation(messages: Messages) -> str:
+    """The prompt's turns for a judge's eyes: one turn as it is, several with the speakers' names."""
+    if len(messages) == 1:
+        return quote(messages[0].content)
+    names = {"system": "System", "user": "User", "assistant": "Assistant"}
+    return "\n\n".join(f"{names[turn.role]}: {quote(turn.content)}" for turn in messages)
