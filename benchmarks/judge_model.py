@@ -1,4 +1,4 @@
-"""Build the model that the judge's quality figures are measured with: Qwen2.5-Coder-1.5B-Instruct (upstream Apache-2.0).
+"""Build the model that the judge's quality is measured with: Qwen2.5-Coder-1.5B-Instruct (upstream Apache-2.0).
 
     python -m benchmarks.judge_model [OUT]
 

@@ -229,13 +229,18 @@ class Group:
         return cls(key, prompt, tuple(candidates))
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The C(K, 2) pairs. Which answer comes first is drawn by hash, so that the first is no better on average."""
+        """The C(K, 2) pairs, each with its own first answer, whatever group it is in; see `comes_first`."""
         pairs = []
         for one, other in itertools.combinations(self.candidates, 2):
             key = content_hash(self.prompt.id, sorted([[one.id, one.text], [other.id, other.text]]))
-            a, b = (one, other) if int(key[-1], 16) % 2 else (other, one)
+            a, b = (one, other) if comes_first(self.prompt.id, one.text, other.text) else (other, one)
             pairs.append(Comparison(key, self.id, self.prompt, a, b))
         return tuple(pairs)
+
+
+def comes_first(prompt_id: str, one: str, other: str) -> bool:
+    """Whether `one` is the a of a comparison of two texts. Drawn by hash, so that a is no better than b on average."""
+    return content_hash(prompt_id, one) < content_hash(prompt_id, other)
 
 
 @dataclass(frozen=True, slots=True)

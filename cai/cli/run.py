@@ -244,10 +244,12 @@ def status(
 @reports_errors
 def why(
     run: Run,
-    id: Annotated[str, typer.Argument(help="Id of a training row, response or prompt, or its first 6 characters.")],
+    id: Annotated[
+        str, typer.Argument(help="Id of a training row, preference, response or prompt, or its first 6 characters.")
+    ],
     json: Json = False,
 ) -> None:
-    """Tell the story of one row: the prompt, every critique and revision, and why it is in the data or is not."""
+    """Tell the story of one row: every critique, revision and vote, and why it is in the data or is not."""
     from cai.pipeline import explain
 
     explanation = explain(run, id)
@@ -256,9 +258,12 @@ def why(
         return
     from rich.console import Console
 
-    from cai.stages.why import render
+    from cai.stages import why, why_preference
 
-    Console().print(render(explanation))
+    if isinstance(explanation, why_preference.Decisions):
+        Console().print(why_preference.render(explanation))
+    else:
+        Console().print(why.render(explanation))
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {

@@ -1,9 +1,9 @@
 """Several judges on the same comparisons; each member's votes are kept, under the member's name.
 
 The panel decides nothing: what its members' votes come to is a pure function of them, by `rule`
-(`cai.judging.panels.combine`), where votes are aggregated, and can be decided anew by another rule without asking a model. Whoever aggregates groups
-the votes by `judge`, since several votes of one member (orders, shifts) are no independent witnesses, and takes the
-rule from the panel's attribute `rule` or from its own options.
+(`cai.judging.panels.combine`), where votes are aggregated, and can be decided anew by another rule without asking a
+model. Whoever aggregates groups the votes by `judge`, since several votes of one member (orders, shifts) are no
+independent witnesses, and takes the rule from the panel's attribute `rule` or from its own options.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ from cai.constitution.load import load_constitution
 from cai.errors import InputError, RunError
 from cai.metrics import ReviseMetrics
 from cai.pipeline.begin import read_prompts
-from cai.pipeline.compared import export_preferences
+from cai.pipeline.compared import export_preferences, read_preferences_of
 from cai.pipeline.job import Job, prepare
 from cai.progress import Reporter
-from cai.records import Quarantined, Response
+from cai.records import Quarantined, Response, Vote
 from cai.runs import ResponsesOf, RunFolder
 from cai.stages import why
 from cai.stages.card import CardInfo, ModelUsed, dataset_card
 from cai.stages.export import sft_rows, write_sft
+from cai.stages.select import choose, surplus
 from cai.stages.why import Explanation
-from cai.store import Log, encode, replacing, write_json, write_text
+from cai.stages.why_preference import Decisions, decisions
+from cai.store import Log, encode, read_rows, replacing, write_json, write_text
 
 
 def export(job: Job, place: RunFolder, report: Reporter, *, compared: bool | None = None) -> dict[str, Any]:
@@ -114,8 +116,8 @@ def _card(
     )
 
 
-def explain(folder: Path, id: str) -> Explanation:
-    """The story of one prompt, response or training row of a run.
+def explain(folder: Path, id: str) -> Explanation | Decisions:
+    """The story of one prompt, response or training row of a run; or of a preference, or an answer that was compared.
 
     Raises:
         InputError: no such run, or no such id in it.
@@ -125,10 +127,29 @@ def explain(folder: Path, id: str) -> Explanation:
     job = prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
     if not place.journal.is_file():
         raise InputError("no row of this run is finished yet", where=str(folder))
+    titles = {bound.id: bound.principle.title for bound in job.constitution.principles}
     with Log(place.journal, read_only=True) as journal:
         ids = [prompt.id for prompt in read_prompts(place)]
         rows = (journal.get(prompt_id) for prompt_id in ids)
         quarantined = [Quarantined.from_row(row["quarantined"]) for row in rows if row and row["quarantined"]]
-        titles = {bound.id: bound.principle.title for bound in job.constitution.principles}
         responses = ResponsesOf(journal, [prompt_id for prompt_id in ids if prompt_id in journal])
-        return why.explain(id, read_prompts(place), responses, quarantined, options=job.sft, titles=titles)
+        try:
+            return why.explain(id, read_prompts(place), responses, quarantined, options=job.sft, titles=titles)
+        except InputError:
+            compared = _decisions(job, place, id, titles)
+            if compared is None:
+                raise
+            return compared
+
+
+def _decisions(job: Job, place: RunFolder, id: str, titles: Mapping[str, str]) -> Decisions | None:
+    if not place.preferences.is_file():
+        return None
+    made = list(read_preferences_of(place))
+    choices = choose(made, job.select, surplus=surplus(made, job.select))
+    return decisions(id, choices, _votes_of(place), titles=titles)
+
+
+def _votes_of(place: RunFolder) -> Iterator[Vote]:
+    for number, row in enumerate(read_rows(place.votes), start=1):
+        yield Vote.from_row(row, where=f"{place.votes}:{number}")
