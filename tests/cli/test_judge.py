@@ -1,0 +1,203 @@
+"""`cai sample`, `cai judge`, `cai export --preferences` and the judging half of `cai run`, on the scripted backend."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cai.cli.main import app
+from cai.records import Preference, Vote, comes_first
+
+RECIPE = """
+name: judged
+seed: 5
+prompts: [{path: prompts.jsonl}]
+models: {policy: {backend: scripted, fail: {empty: 0.03}}}
+revise: {rounds: 1}
+sft: {test_fraction: 0.3}
+sample: {include: [draft, last_revision], sources: [{count: 2}, {count: 1, temperature: 0.3, name: cool}]}
+judge: {}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": f"How is matter {number} best settled?", "tags": []} for number in range(24)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def cai(*args: str, ok: bool = True) -> Result:
+    found = CliRunner().invoke(app, list(args))
+    assert (found.exit_code == 0) is ok, found.output
+    return found
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_run_ends_with_votes_and_preferences(recipe: Path) -> None:
+    metrics = json.loads(cai("run", "recipe.yaml", "--json").stdout)
+    run = recipe / "runs" / "judged"
+    votes = {row["id"]: Vote.from_row(row) for row in rows(run / "votes.jsonl")}
+    made = [Preference.from_row(row) for row in rows(run / "preferences.jsonl")]
+    assert len(votes) == metrics["judge"]["overall"]["votes"] == len(rows(run / "votes.jsonl"))
+    assert {vote.order for vote in votes.values()} == {"ab", "ba"}
+    by_group: dict[str, list[Preference]] = defaultdict(list)
+    for each in made:
+        by_group[each.group_id].append(each)
+        if each.p is None:  # the backend gives next to no mass now and then
+            assert each.status == "abstain"
+            assert any(votes[name].error == "low_mass" for name in each.votes)
+            continue
+        about_a = [votes[name].p for name in each.votes]
+        mean = sum(p for p in about_a if p is not None) / len(about_a)
+        is_a = comes_first(each.prompt_id, each.chosen, each.rejected)
+        assert each.p == pytest.approx(mean if is_a else 1 - mean)
+        assert each.p >= 0.5
+        assert len(each.principle_ids) == 1, "one principle is drawn a comparison"
+    for group in by_group.values():
+        assert sum(each.weight for each in group) == pytest.approx(1)
+    assert len({name for each in made for name in each.principle_ids}) > 5
+
+
+def test_no_prompt_is_in_both_splits_of_the_two_data_sets(recipe: Path) -> None:
+    cai("run", "recipe.yaml")
+    run = recipe / "runs" / "judged"
+    split: dict[str, set[str]] = defaultdict(set)
+    for name in ("train", "test"):
+        for row in [*rows(run / "sft" / f"{name}.jsonl"), *rows(run / "preferences" / "trl" / f"{name}.jsonl")]:
+            split[row["prompt_id"]].add(name)
+    assert {len(names) for names in split.values()} == {1}
+    assert {name for names in split.values() for name in names} == {"train", "test"}
+
+
+def test_the_stages_alone_make_the_same_bytes_as_run(recipe: Path) -> None:
+    cai("run", "recipe.yaml", "--run-dir", "whole")
+    for stage in ("revise", "sample", "judge"):
+        cai(stage, "recipe.yaml", "--run-dir", "parts")
+    cai("export", "recipe.yaml", "--run-dir", "parts", "--preferences")
+    names = [p.relative_to(recipe / "whole") for p in (recipe / "whole").rglob("*") if p.is_file()]
+    results = [n for n in names if n.parts[0] in ("sft", "preferences") or n.name in ("votes.jsonl", "groups.jsonl")]
+    assert len(results) > 8
+    for name in [*results, Path("samples.jsonl"), Path("preferences.jsonl"), Path("metrics.json")]:
+        assert (recipe / "whole" / name).read_bytes() == (recipe / "parts" / name).read_bytes(), name
+
+
+def test_again_asks_nothing_and_changes_nothing(recipe: Path) -> None:
+    cai("run", "recipe.yaml")
+    run = recipe / "runs" / "judged"
+    before = {name: (run / name).read_bytes() for name in ("votes.jsonl", "preferences.jsonl", "requests.jsonl")}
+    cai("run", "recipe.yaml")
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_a_stage_needs_those_before_it(recipe: Path) -> None:
+    told = cai("judge", "recipe.yaml", ok=False).stderr
+    assert "rows of the stage `sample` are not finished" in told
+    cai("sample", "recipe.yaml", ok=False)  # it includes drafts, which `revise` makes
+    cai("sample", "recipe.yaml", "--set", "sample.include=[]", "--run-dir", "alone")
+    cai("judge", "recipe.yaml", "--set", "sample.include=[]", "--run-dir", "alone")
+
+
+def test_a_judge_is_added_to_a_finished_run_but_not_exchanged_in_silence(recipe: Path) -> None:
+    (recipe / "recipe.yaml").write_text(RECIPE.replace("judge: {}\n", ""))
+    assert "preferences" not in json.loads(cai("run", "recipe.yaml", "--json").stdout)
+    (recipe / "recipe.yaml").write_text(RECIPE)
+    assert json.loads(cai("run", "recipe.yaml", "--json").stdout)["preferences"]["by_status"]["ok"] > 0
+    told = cai("run", "recipe.yaml", "--set", "judge.principles=all", ok=False).stderr
+    assert "judge.principles" in told
+    cai("run", "recipe.yaml", "--set", "judge.principles=all", "--update")
+
+
+def test_judging_under_all_principles_and_by_axis(recipe: Path) -> None:
+    smaller = ["--set", "sample.include=[]", "--set", "sample.sources=[{count: 2}]", "--json"]
+    all_ = json.loads(cai("run", "recipe.yaml", "--set", "judge.principles=all", *smaller).stdout)
+    assert all_["judge"]["overall"]["votes"] == all_["preferences"]["by_status"]["ok"] * 2 * len(
+        all_["judge"]["by_principle"]
+    )
+    axes = json.loads(
+        cai("run", "recipe.yaml", "--set", "judge.axes=[harmless, honest]", "--run-dir", "axes", *smaller).stdout
+    )
+    assert set(axes["preferences"]["by_axis"]) == {"harmless", "honest"}
+    told = cai("run", "recipe.yaml", "--set", "judge.axes=[harmles]", ok=False).stderr
+    assert "harmless" in told
+
+
+@pytest.mark.parametrize("method", ["cot", "rating", "listwise", "tournament", "panel"])
+def test_every_method_judges_a_run(recipe: Path, method: str) -> None:
+    options = {
+        "tournament": "{judge: {method: logprob}}",
+        "panel": "{members: [{method: logprob}, {method: cot, name: slow}], rule: median}",
+    }.get(method, "{}")
+    settings = ["--set", f"judge.method={method}", "--set", f"judge.options={options}"]
+    metrics = json.loads(cai("run", "recipe.yaml", *settings, "--json").stdout)
+    assert metrics["preferences"]["by_status"]["ok"] > 0
+    groups = rows(recipe / "runs" / "judged" / "groups.jsonl")
+    for group in groups:
+        assert sorted(group["ranking"]) == sorted(group["responses"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("judge.method=logprop", "logprob"),
+        ("judge.options={min_mas: 0.1}", "min_mass"),
+        ("judge.options={model: jugde}", "judge"),
+        ("judge.options={prompt: nowhere}", "pair"),
+        ("sample.sources=[{model: polciy}]", "policy"),
+        ("sample.sources=[{count: 1}]", "two answers"),
+        ("preferences.formats=[tlr]", "trl"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_asked(recipe: Path, setting: str, expected: str) -> None:
+    extra = ["--set", "sample.include=[]"] if "count: 1" in setting else []
+    told = cai("run", "recipe.yaml", "--set", setting, *extra, ok=False).stderr
+    assert expected in told
+    assert not (recipe / "runs" / "judged" / "requests.jsonl").exists()
+
+
+def test_several_formats_and_a_least_margin(recipe: Path) -> None:
+    cai("run", "recipe.yaml")
+    run = recipe / "runs" / "judged"
+    requests = (run / "requests.jsonl").read_bytes()
+    cai("export", "recipe.yaml", "--format", "ultrafeedback", "--format", "rewardbench")
+    assert (run / "preferences" / "ultrafeedback" / "train.jsonl").is_file()
+    told = json.loads(
+        cai("export", "recipe.yaml", "--preferences", "--set", "preferences.min_margin=0.3", "--json").stdout
+    )
+    assert told["preferences"]["left_out"]["low_margin"] > 0
+    kept = rows(run / "preferences" / "trl" / "train.jsonl")
+    assert min(row["margin"] for row in kept) >= 0.3
+    assert (run / "requests.jsonl").read_bytes() == requests, "no model was asked"
+
+
+def test_why_tells_every_vote(recipe: Path) -> None:
+    cai("run", "recipe.yaml")
+    run = recipe / "runs" / "judged"
+    first = rows(run / "preferences.jsonl")[0]
+    told = json.loads(cai("why", str(run), first["id"][:10], "--json").stdout)
+    assert [vote["id"] for vote in told["decisions"][0]["votes"]] == first["votes"]
+    assert first["principle_ids"][0] in cai("why", str(run), first["id"]).stdout
+
+
+def test_dry_run_counts_the_judges_requests(recipe: Path) -> None:
+    with_judge = json.loads(cai("run", "recipe.yaml", "--dry-run", "--json").stdout)
+    (recipe / "recipe.yaml").write_text(RECIPE.replace("judge: {}\n", ""))
+    without = json.loads(cai("run", "recipe.yaml", "--dry-run", "--json").stdout)
+    # 24 prompts with 3 samples; 5 answers give 10 pairs, each asked in both orders.
+    assert with_judge["requests"] - without["requests"] == 24 * (3 + 20)
+
+
+def test_status_tells_all_stages(recipe: Path) -> None:
+    cai("run", "recipe.yaml")
+    stages = json.loads(cai("status", "runs/judged", "--json").stdout)["stages"]
+    assert [stages[name]["left"] for name in ("revise", "sample", "judge")] == [0, 0, 0]
