@@ -1,6 +1,7 @@
 """How good verdicts are, by how they are asked: one model, one run, the same pairs.
 
-    python -m benchmarks.judge_quality --model FOLDER --data SHARED/data [--pandalm 500] [--cot 160] [--log FILE]
+    python -m benchmarks.judge_model                  # build the model first
+    python -m benchmarks.judge_quality [--model FOLDER] [--data FOLDER] [--llmbar 419] [--pandalm 500] [--cot 160]
 
 On LLMBar (pairs with an objective label) and a part of PandaLM drawn by hash (pairs with three people's labels; only
 those of which more people prefer one answer than the other):
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import report
+from benchmarks.judge_model import OUT
 from cai.backends import vllm
 from cai.constitution import load_constitution
 from cai.engine import Engine, Generate, Request, Sampling, run_rows, together
@@ -46,11 +48,11 @@ LETTER = re.compile(r"\b([AB])\b")
 PICTURE = Path(__file__).resolve().parent / "results" / "judge_reliability.png"
 
 
-def labelled(data: Path, pandalm: int) -> dict[str, list[LabelledPair]]:
+def labelled(data: Path, llmbar: int, pandalm: int) -> dict[str, list[LabelledPair]]:
     """The pairs of which people prefer one answer, by data set."""
     found = {}
     for name, path, limit in (
-        ("llmbar", "judge/llmbar.jsonl.gz", None),
+        ("llmbar", "judge/llmbar.jsonl.gz", llmbar),
         ("pandalm", "labels/pandalm.jsonl.gz", pandalm),
     ):
         rows = [row for row in read_pairs(data / path) if isinstance(row, LabelledPair) and row.gold == "chosen"]
@@ -177,11 +179,14 @@ def curve(name: str, p: Any, y: Any, prompts: list[str]) -> Curve:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=OUT)
+    parser.add_argument("--data", type=Path, default=OUT.parent.parent.parent / "shared" / "data")
+    parser.add_argument("--llmbar", type=int, default=419)
     parser.add_argument("--pandalm", type=int, default=500)
     parser.add_argument("--cot", type=int, default=160)
-    parser.add_argument("--log", type=Path, required=True, help="request log, so that a stopped run goes on")
+    parser.add_argument(
+        "--log", type=Path, default=OUT.parent / "judge-quality.jsonl", help="request log: a stopped run goes on"
+    )
     options = parser.parse_args()
     config = vllm.Config(model=str(options.model), context=3072, seats=32, compile="no", kv_cache_gib=4)
     backend = vllm.build(config, seed=0)
@@ -190,7 +195,7 @@ def main() -> None:
         "c": logprob.build(logprob.Config(), models=models, seed=0),
         "e": cot.build(cot.Config(max_tokens=160), models=models, seed=0),
     }
-    sets = labelled(options.data, options.pandalm)
+    sets = labelled(options.data, options.llmbar, options.pandalm)
     everything = [pair for name in sets for pair in sets[name]]
     of = {pair.id: name for name in sets for pair in sets[name]}
     with_cot = {pair.id for pair in subset_of(everything, options.cot, seed=1)}

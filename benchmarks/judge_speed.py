@@ -1,0 +1,172 @@
+"""Pairs per second of the log-probability judge, beside raw vLLM doing the same scoring and beside chain of thought.
+
+    python -m benchmarks.judge_speed [--pairs 96] [--cot-pairs 24] [--repeats 3]
+
+Two answers to each shipped prompt are generated first, untimed. Then, in one engine, alternating, prefix cache cleared
+before each:
+
+- `logprob`: the judge as `cai judge` runs it, both orders, with its request log;
+- `raw`: vLLM's own entry point, given the same token ids and the same two tokens to score, all at once: the bound;
+- `cot`: a rationale of at most 256 tokens first, both orders, one sample and five;
+- `principles`: all judge's questions of the default constitution on the same pairs, both orders: what the layout of the
+  prompt, question last, gives the prefix cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import report
+from benchmarks.revise_speed import MODEL, rows
+from cai.backends import vllm
+from cai.constitution import load_constitution
+from cai.engine import Completion, Engine, Generate, Request, Sampling, run_rows
+from cai.judges import cot, logprob
+from cai.judging import Question
+from cai.records import Candidate, Comparison, Group
+from cai.stages import judge
+from cai.store import Log
+
+SEATS = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=96)
+    parser.add_argument("--cot-pairs", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", type=Path, default=MODEL)
+    options = parser.parse_args()
+    config = vllm.Config(model=str(options.model), context=2048, seats=SEATS, compile="no")
+    backend = vllm.build(config, seed=0)
+    models = {"judge": backend.fingerprint}
+    pairs = asyncio.run(answered(options.pairs, backend))
+    scorer = logprob.build(logprob.Config(), models=models, seed=0)
+    thinkers = {k: cot.build(cot.Config(max_tokens=256, samples=k), models=models, seed=0) for k in (1, 5)}
+    constitution = load_constitution("default")
+    plan = judge.Plan(constitution, scorer, "all", (), 0)
+    general = [Question()]
+    few = pairs[: options.cot_pairs]
+    found: dict[str, list[tuple[float, float]]] = {}
+
+    def all_principles(pair: Comparison) -> Sequence[Question]:
+        return judge.questions(plan, pair.prompt, pair.id)
+
+    def take(name: str, measured: tuple[float, float]) -> None:
+        found.setdefault(name, []).append(measured)
+        print(f"  {name}: {measured[0]:.2f} pairs/s, prefix hits {measured[1]:.2f}", file=sys.stderr, flush=True)
+
+    for _ in range(options.repeats):
+        asked: list[Request] = []
+        backend._engine.reset_prefix_cache()
+        take("logprob", asyncio.run(judged(pairs, scorer, lambda pair: general, backend, asked)))
+        backend._engine.reset_prefix_cache()
+        take("raw", raw(asked, backend, len(pairs)))
+        backend._engine.reset_prefix_cache()
+        take("principles", asyncio.run(judged(few, scorer, all_principles, backend)))
+        for k, thinker in thinkers.items():
+            backend._engine.reset_prefix_cache()
+            take(f"cot{k}", asyncio.run(judged(few if k == 1 else few[:6], thinker, lambda pair: general, backend)))
+    speed = {name: statistics.median(pair[0] for pair in values) for name, values in found.items()}
+    hits = {name: round(values[-1][1], 3) for name, values in found.items()}
+    questions = len(constitution.judging)
+    details = {
+        "pairs_per_second": {name: [round(v, 3) for v, _ in values] for name, values in found.items()},
+        "prefix_cache_hit_rate": hits,
+        "pairs": {"logprob, raw": len(pairs), "principles, cot1": len(few), "cot5": len(few[:6])},
+        "questions_per_pair_with_all_principles": questions,
+        "verdicts_per_second_with_all_principles": round(speed["principles"] * questions, 2),
+        "model": f"{options.model.name}, bf16, eager",
+        "seats": SEATS,
+    }
+    by_name = (
+        ("judge_vs_raw", speed["logprob"] / speed["raw"], 0.9, "ratio of pairs per second"),
+        ("judge_vs_cot", speed["logprob"] / speed["cot1"], 20.0, "ratio of pairs per second, one sample"),
+        ("judge_prefix_hits", hits["principles"], 0.7, "share of prompt tokens from the prefix cache"),
+    )
+    for claim, value, threshold, unit in by_name:
+        more = {
+            "ratio_to_cot_with_five_samples": round(speed["logprob"] / speed["cot5"], 2),
+            "verdicts_with_all_principles_by_cot_verdicts": round(speed["principles"] * questions / speed["cot1"], 2),
+        }
+        report(
+            claim=claim,
+            value=round(value, 3),
+            threshold=threshold,
+            holds=value >= threshold,
+            unit=unit,
+            details={**details, **(more if claim == "judge_vs_cot" else {})},
+        )
+
+
+async def answered(count: int, backend: Any) -> list[Comparison]:
+    """Two answers by the model itself to each of the shipped prompts."""
+    engine = Engine({"policy": backend})
+    prompts = rows(count)
+    asked = [
+        engine.generate(Request(prompt.messages, Sampling(max_tokens=96, temperature=0.7), seed))
+        for prompt in prompts
+        for seed in (1, 2)
+    ]
+    texts = [completion.text.strip() for completion in await asyncio.gather(*asked)]
+    found = []
+    for index, prompt in enumerate(prompts):
+        one, other = texts[2 * index], texts[2 * index + 1]
+        if one and other and one != other:
+            found += Group.make(prompt, [Candidate("1", one), Candidate("2", other)]).comparisons()
+    return found
+
+
+async def judged(
+    pairs: Sequence[Comparison],
+    method: Any,
+    questions: Callable[[Comparison], Sequence[Question]],
+    backend: Any,
+    kept: list[Request] | None = None,
+) -> tuple[float, float]:
+    """Pairs per second, and the share of prompt tokens that the prefix cache held."""
+    with tempfile.TemporaryDirectory() as folder, Log(Path(folder) / "requests.jsonl", key="key") as log:
+        engine = Engine({"judge": backend}, log)
+
+        async def generate(request: Request) -> Completion:
+            if kept is not None:
+                kept.append(request)
+            return await engine.generate(request)
+
+        async def one(pair: Comparison, ask: Generate) -> None:
+            asked: list[Awaitable[Any]] = [method(pair, question, ask) for question in questions(pair)]
+            await asyncio.gather(*asked)
+
+        begun = time.perf_counter()
+        async for done in run_rows(pairs, one, generate, in_flight=2 * SEATS):
+            if done.error is not None:
+                raise done.error
+        seconds = time.perf_counter() - begun
+    usage = engine.usage
+    return len(pairs) / seconds, usage.cached_prompt_tokens / max(1, usage.fresh_prompt_tokens)
+
+
+def raw(requests: Sequence[Request], backend: Any, pairs: int) -> tuple[float, float]:
+    """The same scoring by vLLM's own entry point."""
+    from vllm import SamplingParams, TokensPrompt
+
+    inputs = [TokensPrompt(prompt_token_ids=backend.tokens(request.prompt)) for request in requests]
+    wanted = [token for variants in backend.choice_tokens(requests[0].choices) for token in variants]
+    params = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=wanted)
+    begun = time.perf_counter()
+    outputs = backend._llm.generate(inputs, params, use_tqdm=False)
+    seconds = time.perf_counter() - begun
+    read = sum(len(output.prompt_token_ids) for output in outputs)
+    return pairs / seconds, sum(output.num_cached_tokens or 0 for output in outputs) / read
+
+
+if __name__ == "__main__":
+    main()
