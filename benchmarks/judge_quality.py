@@ -1,17 +1,18 @@
 """How good verdicts are, by how they are asked: one model, one run, the same pairs.
 
     python -m benchmarks.judge_model                  # build the model first
-    python -m benchmarks.judge_quality [--model FOLDER] [--data FOLDER] [--llmbar 419] [--pandalm 500] [--cot 160]
+    python -m benchmarks.judge_quality [--model FOLDER] [--data FOLDER] [--minutes 60] [--cot 8]
 
-On LLMBar (pairs with an objective label) and a part of PandaLM drawn by hash (pairs with three people's labels; only
-those of which more people prefer one answer than the other):
+On LLMBar (pairs with an objective label) and PandaLM (pairs with three people's labels; only those of which more people
+prefer one answer than the other). Pairs are taken in the order of a hash of their ids, so those that were done when the
+time is over are a random sample of both.
 
 - `a_parsed`: one order, a reply is generated greedily and its first letter taken, as most tools do; no letter counts as
   a coin's toss, 1/2, for accuracy and ECE (it has to: there is no probability);
 - `b_one_order`: one order, probability of the letters;
 - `c_both_orders`: both orders averaged, the default of `cai judge`;
 - `d_principles`: both orders, three principles of the default constitution averaged;
-- `e_cot`: both orders, a rationale first, clamped to 0.4 to 0.6 as in the paper; on the first `--cot` pairs by hash.
+- `e_cot`: both orders, a rationale first, clamped to 0.4 to 0.6 as in the paper; on one pair of `--cot`.
 
 Accuracy with 95 % intervals by prompt; differences paired by pair and clustered by prompt. ECE is of equal-mass bins,
 seen from both sides of each pair. Temperature scaling is cross-fitted over five folds by prompt. Nothing of prompts,
@@ -36,11 +37,12 @@ from cai.constitution import load_constitution
 from cai.engine import Engine, Generate, Request, Sampling, run_rows, together
 from cai.evals import stats
 from cai.evals.calibration import cross_fitted, fit
-from cai.evals.pairs import LabelledPair, read_pairs, subset_of
+from cai.evals.pairs import LabelledPair, read_pairs
 from cai.evals.plot import Curve, reliability_png
 from cai.judges import cot, logprob
 from cai.judging import Question
 from cai.judging.quoting import pair_slots
+from cai.records import content_hash
 from cai.store import Log
 
 PRINCIPLES = ("answer-the-question", "no-made-up-facts", "plain-words")
@@ -48,26 +50,25 @@ LETTER = re.compile(r"\b([AB])\b")
 PICTURE = Path(__file__).resolve().parent / "results" / "judge_reliability.png"
 
 
-def labelled(data: Path, llmbar: int, pandalm: int) -> dict[str, list[LabelledPair]]:
-    """The pairs of which people prefer one answer, by data set."""
-    found = {}
-    for name, path, limit in (
-        ("llmbar", "judge/llmbar.jsonl.gz", llmbar),
-        ("pandalm", "labels/pandalm.jsonl.gz", pandalm),
-    ):
-        rows = [row for row in read_pairs(data / path) if isinstance(row, LabelledPair) and row.gold == "chosen"]
-        found[name] = subset_of(rows, limit, seed=0)
-    return found
+def labelled(data: Path) -> list[tuple[str, LabelledPair]]:
+    """Data set and pair, of those of which people prefer one answer, in the order of a hash."""
+    found = []
+    for name, path in (("llmbar", "judge/llmbar.jsonl.gz"), ("pandalm", "labels/pandalm.jsonl.gz")):
+        for row in read_pairs(data / path):
+            if isinstance(row, LabelledPair) and row.gold == "chosen":
+                found.append((name, row))
+    return sorted(found, key=lambda each: content_hash("judge_quality", each[0], each[1].id))
 
 
 async def verdicts(
-    pairs: list[LabelledPair], with_cot: set[str], engine: Engine, judges: dict[str, Any]
+    pairs: list[tuple[str, LabelledPair]], minutes: float, cot_every: int, engine: Engine, judges: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Of each pair: y, and by method the probability of the comparison's `a`."""
+    """Of each pair: y, and by method the probability of the comparison's `a`; of as many pairs as the time allows."""
     constitution = load_constitution("default")
     principles = [constitution.get(name).principle for name in PRINCIPLES]
 
-    async def one(pair: LabelledPair, generate: Generate) -> dict[str, Any]:
+    async def one(item: tuple[int, str, LabelledPair], generate: Generate) -> dict[str, Any]:
+        number, data_set, pair = item
         (comparison,) = pair.group().comparisons()
         general = Question()
         prompt = judges["c"].prompt
@@ -84,7 +85,8 @@ async def verdicts(
         row: dict[str, Any] = {
             "id": pair.id,
             "prompt": pair.prompt.id,
-            "subset": pair.subset,
+            "set": data_set,
+            "subset": f"{data_set} {pair.subset}".strip(),
             "y": float(comparison.a.text == pair.chosen),
             "a_parsed": None if letter is None else float(letter.group(1) == "A"),
             "b_one_order": by[0][0],
@@ -93,7 +95,7 @@ async def verdicts(
             "d_principles": _mean([_mean(each) for each in by[1:]]),
             "mass": [vote.mass for vote in votes[0]],
         }
-        if pair.id in with_cot:
+        if number % cot_every == 0:
             given = await judges["e"](comparison, general, generate)
             row["e_cot"] = _mean([vote.p for vote in given])
             row["e_unclamped"] = _mean(
@@ -101,13 +103,14 @@ async def verdicts(
             )
         return row
 
-    found = []
+    found: list[dict[str, Any]] = []
     begun = time.monotonic()
-    async for done in run_rows(pairs, one, engine.generate, in_flight=6):
+    left = ((number, *pair) for number, pair in enumerate(pairs) if time.monotonic() - begun < 60 * minutes)
+    async for done in run_rows(left, one, engine.generate, in_flight=5):
         if done.error is not None:
             raise done.error
         found.append(done.result)
-        if len(found) % 20 == 0:
+        if len(found) % 5 == 0:
             print(
                 f"{len(found)}/{len(pairs)} pairs, {time.monotonic() - begun:.0f} s, {engine.usage.row()}", flush=True
             )
@@ -181,31 +184,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=OUT)
     parser.add_argument("--data", type=Path, default=OUT.parent.parent.parent / "shared" / "data")
-    parser.add_argument("--llmbar", type=int, default=419)
-    parser.add_argument("--pandalm", type=int, default=500)
-    parser.add_argument("--cot", type=int, default=160)
+    parser.add_argument("--minutes", type=float, default=60, help="no further pair is begun after these")
+    parser.add_argument("--cot", type=int, default=8, help="one pair of so many is judged by chain of thought too")
     parser.add_argument(
         "--log", type=Path, default=OUT.parent / "judge-quality.jsonl", help="request log: a stopped run goes on"
     )
     options = parser.parse_args()
-    config = vllm.Config(model=str(options.model), context=3072, seats=32, compile="no", kv_cache_gib=4)
+    # Small batches of tokens: on a machine that is short of memory bandwidth, large ones are slower.
+    engine = {"max_num_batched_tokens": 2048}
+    config = vllm.Config(model=str(options.model), context=2048, seats=32, compile="no", kv_cache_gib=2, engine=engine)
     backend = vllm.build(config, seed=0)
     models = {"judge": backend.fingerprint}
     judges = {
         "c": logprob.build(logprob.Config(), models=models, seed=0),
         "e": cot.build(cot.Config(max_tokens=160), models=models, seed=0),
     }
-    sets = labelled(options.data, options.llmbar, options.pandalm)
-    everything = [pair for name in sets for pair in sets[name]]
-    of = {pair.id: name for name in sets for pair in sets[name]}
-    with_cot = {pair.id for pair in subset_of(everything, options.cot, seed=1)}
+    pairs = labelled(options.data)
 
     async def work() -> list[dict[str, Any]]:
         with Log(options.log, key="key") as log:
-            return await verdicts(everything, with_cot, Engine({"judge": backend}, log), judges)
+            return await verdicts(pairs, options.minutes, options.cot, Engine({"judge": backend}, log), judges)
 
     rows = asyncio.run(work())
-    tables = {name: scores([row for row in rows if of[row["id"]] == name]) for name in sets}
+    sets = {name: sum(row["set"] == name for row in rows) for name in ("llmbar", "pandalm")}
+    tables = {name: scores([row for row in rows if row["set"] == name]) for name in sets}
     tables["all"] = scores(rows)
     contrasts = [("c_both_orders", "a_parsed"), ("c_both_orders", "b_one_order"), ("d_principles", "c_both_orders")]
     contrasts.append(("e_cot", "c_both_orders"))
@@ -223,7 +225,8 @@ def main() -> None:
         unit="lower end of the 95 % interval of the difference in accuracy; above",
         details={
             "model": "Qwen2.5-Coder-1.5B-Instruct, bf16 from Q4_K_M",
-            "pairs": {name: len(pairs) for name, pairs in sets.items()},
+            "pairs": sets,
+            "of": len(pairs),
             "scores": tables,
             "differences": differences,
             "both_orders_vs_parsed_by_subset": by_subset,

@@ -75,6 +75,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
         document.override(override)
     recipe = yamlfile.validate(document, Recipe)
     folder = path.resolve().parent
+    _formats(document, recipe)
     return LoadedRecipe(recipe, folder, _models(document, recipe, folder), _judge(document, recipe, folder))
 
 
@@ -177,6 +178,18 @@ def _judge(document: _Document, recipe: Recipe, folder: Path) -> StrictModel | N
         raise InvalidFile([document.problem(("judge", "method"), str(error))]) from error
     options = _absolute_prompts(recipe.judge.options, folder)
     return yamlfile.validate(document.below(("judge", "options"), options), config_type)
+
+
+def _formats(document: _Document, recipe: Recipe) -> None:
+    """Refuse a format of the preference data that there is not."""
+    problems = []
+    for index, name in enumerate(recipe.preferences.formats):
+        try:
+            plugins.load("cai.preferences.formats", name)
+        except InputError as error:
+            problems.append(document.problem(("preferences", "formats", index), str(error)))
+    if problems:
+        raise InvalidFile(problems)
 
 
 def _absolute_prompts(options: Any, folder: Path) -> Any:

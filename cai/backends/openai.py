@@ -111,6 +111,12 @@ class Backend:
     def _completion(self, reply: Any, choices: tuple[str, ...]) -> Completion:
         try:
             choice = reply.choices[0]
+            if choices and not getattr(choice, "logprobs", None):
+                raise self._error(
+                    "the server sends no log-probabilities",
+                    retryable=False,
+                    mend="judge with a server that does, such as vLLM's",
+                )
             text = choice.text if hasattr(choice, "text") else choice.message.content
             usage = reply.usage
             details = getattr(usage, "prompt_tokens_details", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import random
 import socket
 import struct
@@ -24,7 +25,7 @@ from typer.testing import CliRunner, Result
 from cai.backends.openai import Config, build, fingerprint
 from cai.backends.scripted import WORDS
 from cai.cli.main import app
-from cai.engine import Completion, Engine, Request, RetryPolicy, Sampling
+from cai.engine import LOWEST, Completion, Engine, Request, RetryPolicy, Sampling
 from cai.errors import BackendError, ContextOverflow, InputError
 from cai.records import Message
 
@@ -232,6 +233,61 @@ def test_any_answer_comes_back_as_it_is(server: Server, text: str) -> None:
     server.act = lambda request, number: said(text, "length", prompt_tokens_details={"cached_tokens": 5})
     found = answer(server)
     assert (found.text, found.finish_reason, found.cached_tokens) == (text, "length", 5)
+
+
+def letters(tokens: dict[str, float]) -> Action:
+    """The log-probabilities of a first token, as each of the two interfaces tells them."""
+
+    def act(request: Handler) -> None:
+        if request.chat:
+            top = [{"token": token, "logprob": value, "bytes": None} for token, value in tokens.items()]
+            told = {"content": [{"token": "A", "logprob": -0.1, "bytes": None, "top_logprobs": top}]}
+            content: dict[str, Any] = {"message": {"role": "assistant", "content": "A"}, "logprobs": told}
+        else:
+            told = {"tokens": ["A"], "token_logprobs": [-0.1], "top_logprobs": [tokens], "text_offset": [0]}
+            content = {"text": "A", "logprobs": told}
+        usage = {"prompt_tokens": 11, "completion_tokens": 1, "total_tokens": 12}
+        choice = {"index": 0, "finish_reason": "length", **content}
+        request.say(200, {"id": "1", "object": "x", "created": 1, "model": "m", "choices": [choice], "usage": usage})
+
+    return act
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_choices_are_read_from_the_first_tokens_log_probabilities(server: Server, chat: bool) -> None:
+    server.act = lambda request, number: letters({"A": -1.0, " A": -2.0, "B": -3.0, "An": -0.5})
+    prompt = (Message("user", "A or B?"), Message("assistant", "It is")) if chat else "A or B? It is"
+    backend = build(Config(url=server.url, model="small"), seed=0)
+
+    async def ask() -> Completion:
+        try:
+            return await backend.generate(Request(prompt, Sampling(), 0, choices=("A", "B", "C")))
+        finally:
+            await backend.close()
+
+    found = asyncio.run(ask())
+    both = math.log(math.exp(-1) + math.exp(-2))
+    assert found.choice_logprobs == pytest.approx((both, -3.0, LOWEST))
+    (request,) = server.asked
+    assert request.body["max_tokens"] == 1
+    if chat:
+        assert request.body["top_logprobs"] == 20
+        assert request.body["continue_final_message"] is True
+        assert request.body["add_generation_prompt"] is False
+
+
+def test_a_server_without_log_probabilities_is_said_to_be_one(server: Server) -> None:
+    backend = build(Config(url=server.url, model="small"), seed=0)
+
+    async def ask() -> Completion:
+        try:
+            return await backend.generate(Request((Message("user", "A or B?"),), Sampling(), 0, choices=("A", "B")))
+        finally:
+            await backend.close()
+
+    with pytest.raises(BackendError, match="sends no log-probabilities") as found:
+        asyncio.run(ask())
+    assert not found.value.retryable
 
 
 def test_no_content_is_an_empty_answer_for_the_method_to_judge(server: Server) -> None:

@@ -26,7 +26,7 @@ def model() -> Path:
 def cai(tmp_path: Path) -> Cai:
     """Run the command line in `tmp_path`; anything but exit code 0 fails the test."""
 
-    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command(*arguments), cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False
         )
