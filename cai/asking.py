@@ -18,9 +18,8 @@ from cai.errors import BackendDown, BackendError, ContextOverflow, InputError
 from cai.evals import judge as judging
 from cai.evals.judge import Outcome
 from cai.evals.pairs import LabelledPair
-from cai.judging import TOO_LONG, Judge, Question
+from cai.judging import TOO_LONG, Judge, Question, members
 from cai.progress import Reporter
-from cai.recipe import models_named
 from cai.records import Group
 from cai.stages.judge import Plan, questions
 from cai.stages.prefer import Rule
@@ -157,7 +156,7 @@ def prepare(setting: Setting) -> Bench:
     backend = yamlfile.validate(Document("--backend-set", dict(setting.backend_options), {}, {}), module.Config)
     method = plugins.load("cai.judges", setting.method)
     config = yamlfile.validate(Document("--set", dict(setting.options), {}, {}), method.Config)
-    roles = tuple(dict.fromkeys(("judge", *models_named(config.model_dump()))))
+    roles = tuple(dict.fromkeys(("judge", *members.roles(config))))
     fingerprint = module.fingerprint(backend)
     judge: Judge = method.build(config, models=dict.fromkeys(roles, fingerprint), seed=setting.seed)
     ask, said = _questions(setting, judge)

@@ -55,6 +55,8 @@ class LoadedRecipe:
             data["constitution"] = str(self.resolve(data["constitution"]).resolve())
         if self.judge is not None:
             data["judge"]["options"] = self.judge.model_dump(mode="json")
+        if self.recipe.preferences.calibration:
+            data["preferences"]["calibration"] = str(self.resolve(self.recipe.preferences.calibration).resolve())
         data["reuse"] = [str(self.resolve(run).resolve()) for run in data["reuse"]]
         return data
 

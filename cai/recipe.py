@@ -125,6 +125,7 @@ class PreferencesConfig(StrictModel):
     """From votes to the preference data set; split by prompt as the SFT data is (`sft.test_fraction`)."""
 
     need_both: bool = Field(True, description="A question whose verdict failed in one order counts as not answered.")
+    calibration: str = Field("", description="File that `cai eval judge --calibrate` wrote for this very judge.")
     tie_band: float = Field(0.0, ge=0, lt=0.5, description="p this close to 0.5 is called a tie.")
     ties: Literal["keep", "drop"] = Field("keep", description="Ties train a reward model (0.5) but no hard DPO.")
     min_margin: float = Field(0.0, ge=0, le=1, description="Least 2p - 1.")

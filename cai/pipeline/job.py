@@ -12,6 +12,7 @@ from cai.config import LoadedRecipe
 from cai.constitution.load import Constitution, load_constitution
 from cai.engine import Sampling
 from cai.errors import InputError
+from cai.evals.calibration import load_calibration
 from cai.judging.members import roles
 from cai.recipe import Recipe, SamplingConfig
 from cai.stages import judge, revise, sample
@@ -89,26 +90,34 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         for role, (backend, config) in loaded.models.items()
         if models
     }
+    judging = _judge_plan(loaded, constitution, fingerprints)
     return Job(
         loaded=loaded,
         constitution=constitution,
         plan=plan,
         sft=sft,
         sample=_sample_plan(recipe, transcript),
-        judge=_judge_plan(loaded, constitution, fingerprints),
+        judge=judging,
         judge_roles=roles(loaded.judge) if loaded.judge else (),
-        rule=Rule(
-            panel=getattr(loaded.judge, "rule", "mean"),
-            need_both=recipe.preferences.need_both,
-            tie_band=recipe.preferences.tie_band,
-        ),
+        rule=_rule(loaded, judging),
         select=_select_options(recipe),
         fingerprints=fingerprints,
     )
 
 
+def _rule(loaded: LoadedRecipe, judging: judge.Plan | None) -> Rule:
+    options = loaded.recipe.preferences
+    slope, offset = 1.0, 0.0
+    if options.calibration and judging:
+        calibration = load_calibration(loaded.resolve(options.calibration))
+        calibration.check(judging.judge.id)
+        slope, offset = calibration.a, calibration.b
+    panel = getattr(loaded.judge, "rule", "mean")
+    return Rule(panel=panel, need_both=options.need_both, tie_band=options.tie_band, slope=slope, offset=offset)
+
+
 def _select_options(recipe: Recipe) -> SelectOptions:
-    given = recipe.preferences.model_dump(exclude={"need_both", "tie_band", "formats"})
+    given = recipe.preferences.model_dump(exclude={"need_both", "tie_band", "formats", "calibration"})
     axes = recipe.preferences.axes
     # The same seed and fraction as the SFT data's: what one model was trained on never tests the other.
     return SelectOptions(

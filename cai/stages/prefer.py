@@ -9,8 +9,9 @@ The steps, all of them pure:
 3. A judge's questions are averaged by the weights of their principles; one of weight 0 is not asked.
 4. The judges are combined by the panel's rule (`cai.judging.panels`); log-odds are averaged, never summed, since
    judges are not independent.
-5. Axes never merge: a comparison gives one preference for each.
-6. Below 0.5, chosen and rejected change places.
+5. What comes out is calibrated, where a calibration was fitted to this judge (`cai.evals.calibration`).
+6. Axes never merge: a comparison gives one preference for each.
+7. Below 0.5, chosen and rejected change places.
 
 Nothing depends on the order of the votes: sums are exact (`fsum`) and probabilities are rounded to 12 places, so that
 two halves are a half.
@@ -38,20 +39,32 @@ class Rule:
         panel: how the judges are combined, see `cai.judging.panels.combine`.
         need_both: a question that was asked in both orders needs a verdict in each.
         tie_band: a label nearer to 0.5 than this is a tie (`status`), and keeps its probability.
+        slope, offset: of the judge's calibration, logit p' = slope * logit p + offset; 1 and 0 leave p as it is.
 
     Raises:
-        InputError: another word for `panel`, or a band outside 0 to 0.5.
+        InputError: another word for `panel`, a band outside 0 to 0.5, or a slope that would turn verdicts round.
     """
 
     panel: panels.Rule = "mean"
     need_both: bool = True
     tie_band: float = 0.0
+    slope: float = 1.0
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         if self.panel not in panels.RULES:
             raise InputError(f"must be one of {', '.join(panels.RULES)}", where="panel")
         if not 0 <= self.tie_band <= 0.5:
             raise InputError(f"must be between 0 and 0.5, not {self.tie_band}", where="tie_band")
+        if not (0 < self.slope < math.inf and math.isfinite(self.offset)):
+            raise InputError(f"the slope must be above 0, not {self.slope}", where="calibration")
+
+    def calibrated(self, p: float) -> float:
+        """A combined label as the calibration says it."""
+        if self.slope == 1 and self.offset == 0:
+            return p
+        held = min(max(p, panels.SUREST), 1 - panels.SUREST)
+        return 1 / (1 + math.exp(-(self.slope * (math.log(held) - math.log1p(-held)) + self.offset)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +187,7 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
     found = [answer(key, asked, rule) for key, asked in by_question(votes).items()]
     answers = [each for each in found if each is not None and each.weight > 0]
     judged = _by_judge(answers)
-    p_a = round(panels.combine([p for p, _ in judged], rule.panel), _PLACES) if judged else None
+    p_a = round(rule.calibrated(panels.combine([p for p, _ in judged], rule.panel)), _PLACES) if judged else None
     p_tie = 0.0
     swap = p_a is not None and p_a < 0.5
     p = None if p_a is None else round(max(p_a, 1 - p_a), _PLACES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cai.cli.main import app
+from cai.evals.calibration import Calibration, save_calibration
 from cai.records import Preference, Vote, comes_first
 
 RECIPE = """
@@ -201,3 +203,19 @@ def test_status_tells_all_stages(recipe: Path) -> None:
     cai("run", "recipe.yaml")
     stages = json.loads(cai("status", "runs/judged", "--json").stdout)["stages"]
     assert [stages[name]["left"] for name in ("revise", "sample", "judge")] == [0, 0, 0]
+
+
+def test_a_calibration_is_applied_to_the_judge_it_was_fitted_to(recipe: Path) -> None:
+    cai("run", "recipe.yaml")
+    raw = {row["id"]: row["p"] for row in rows(recipe / "runs" / "judged" / "preferences.jsonl") if row["p"]}
+    judge_id = rows(recipe / "runs" / "judged" / "votes.jsonl")[0]["judge_id"]
+    fitted = Calibration("temperature", 0.5, 0.0, judge_id, 0.7, 0.6, {})
+    save_calibration(recipe / "cal.json", fitted)
+    cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=cal.json")
+    made = rows(recipe / "runs" / "judged" / "preferences.jsonl")
+    softer = [row["p"] for row in made if row["p"]]
+    assert softer == pytest.approx([fitted.apply(p) for p in raw.values()])
+    assert not {row["id"] for row in made} & set(raw), "another rule makes other preferences"
+    save_calibration(recipe / "other.json", dataclasses.replace(fitted, judge_id="another"))
+    told = cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=other.json", ok=False)
+    assert "judge" in told.stderr
