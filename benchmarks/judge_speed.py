@@ -117,7 +117,7 @@ async def answered(count: int, backend: Any) -> list[Comparison]:
         for seed in (1, 2)
     ]
     texts = [completion.text.strip() for completion in await asyncio.gather(*asked)]
-    found = []
+    found: list[Comparison] = []
     for index, prompt in enumerate(prompts):
         one, other = texts[2 * index], texts[2 * index + 1]
         if one and other and one != other:

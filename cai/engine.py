@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -303,7 +303,7 @@ def _completion(row: Mapping[str, Any]) -> Completion:
     return Completion(**values)
 
 
-async def together(asked: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+async def together(asked: Iterable[Awaitable[Result]]) -> list[Result]:
     """Await several requests of one row at once; the first failure cancels the others and is raised."""
     tasks = [asyncio.ensure_future(each) for each in asked]
     try:

@@ -13,6 +13,7 @@ from cai.constitution.load import Constitution, load_constitution
 from cai.engine import Sampling
 from cai.errors import InputError
 from cai.evals.calibration import load_calibration
+from cai.judging import panels
 from cai.judging.members import roles
 from cai.recipe import Recipe, SamplingConfig
 from cai.stages import judge, revise, sample
@@ -112,7 +113,7 @@ def _rule(loaded: LoadedRecipe, judging: judge.Plan | None) -> Rule:
         calibration = load_calibration(loaded.resolve(options.calibration))
         calibration.check(judging.judge.id)
         slope, offset = calibration.a, calibration.b
-    panel = getattr(loaded.judge, "rule", "mean")
+    panel: panels.Rule = getattr(loaded.judge, "rule", "mean")
     return Rule(panel=panel, need_both=options.need_both, tie_band=options.tie_band, slope=slope, offset=offset)
 
 

@@ -241,7 +241,7 @@ def letters(tokens: dict[str, float]) -> Action:
     def act(request: Handler) -> None:
         if request.chat:
             top = [{"token": token, "logprob": value, "bytes": None} for token, value in tokens.items()]
-            told = {"content": [{"token": "A", "logprob": -0.1, "bytes": None, "top_logprobs": top}]}
+            told: dict[str, Any] = {"content": [{"token": "A", "logprob": -0.1, "bytes": None, "top_logprobs": top}]}
             content: dict[str, Any] = {"message": {"role": "assistant", "content": "A"}, "logprobs": told}
         else:
             told = {"tokens": ["A"], "token_logprobs": [-0.1], "top_logprobs": [tokens], "text_offset": [0]}

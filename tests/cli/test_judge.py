@@ -219,3 +219,35 @@ def test_a_calibration_is_applied_to_the_judge_it_was_fitted_to(recipe: Path) ->
     save_calibration(recipe / "other.json", dataclasses.replace(fitted, judge_id="another"))
     told = cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=other.json", ok=False)
     assert "judge" in told.stderr
+
+
+def test_samples_of_several_models_meet_in_one_group(recipe: Path) -> None:
+    settings = ["--set", "models.other={backend: scripted, name: other}", "--set", "sample.include=[]"]
+    settings += ["--set", "sample.sources=[{count: 1}, {model: other, count: 2, name: rival}]"]
+    cai("run", "recipe.yaml", *settings)
+    run = recipe / "runs" / "judged"
+    samples = {row["id"]: row for row in rows(run / "samples.jsonl")}
+    assert {row["sampling"]["source"] for row in samples.values()} == {"policy", "rival"}
+    assert len({row["model"] for row in samples.values()}) == 2
+    for group in rows(run / "groups.jsonl"):
+        assert {samples[name]["sampling"]["source"] for name in group["responses"]} <= {"policy", "rival"}
+    told = cai("run", "recipe.yaml", "--set", "models.unused={backend: scripted}", ok=False).stderr
+    assert "unknown role 'unused'" in told
+
+
+def test_answers_that_say_the_same_are_recorded_and_not_compared(recipe: Path) -> None:
+    rules = "rules: [{match: '.', reply: 'It is settled best by asking those whom it concerns, and soon.'}]"
+    settings = ["--set", f"models.other={{backend: scripted, {rules}}}", "--set", "sample.include=[]"]
+    settings += ["--set", "sample.sources=[{model: other, count: 3}, {count: 1}]"]
+    metrics = json.loads(cai("run", "recipe.yaml", *settings, "--json").stdout)
+    assert metrics["sample"]["duplicates"] == 24 * 2
+    for group in rows(recipe / "runs" / "judged" / "groups.jsonl"):
+        assert len(group["duplicates"]) == 2
+        if group["responses"]:  # the other model's answer is empty now and then
+            assert set(group["duplicates"].values()) <= set(group["responses"])
+    assert metrics["preferences"]["by_status"].get("ok", 0) <= 24
+
+    settings[-1] = "sample.sources=[{model: other, count: 3}]"
+    metrics = json.loads(cai("run", "recipe.yaml", *settings, "--run-dir", "alike", "--json").stdout)
+    assert metrics["sample"]["quarantined"] == {"all_alike": 24}
+    assert metrics["preferences"]["by_status"] == {}
