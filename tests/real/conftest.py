@@ -46,12 +46,12 @@ def recipe(folder: Path, policy: str, *, rows: int = 12, rounds: int = 1) -> Pat
     lines = shipped.read_text("utf-8").splitlines()
     (folder / "prompts.jsonl").write_text("\n".join(lines[:: len(lines) // rows][:rows]) + "\n", "utf-8")
     path = folder / "recipe.yaml"
-    sampling = "{max_tokens: 48, temperature: 0.7}"
+    sampling = "{max_tokens: 32, temperature: 0.7}"
     path.write_text(
         f"name: real\nseed: 3\nprompts: [{{path: prompts.jsonl}}]\nmodels:\n  policy: {policy}\n"
         f"revise:\n  rounds: {rounds}\n  few_shot: 1\n"
         f"  draft: {sampling}\n  critic: {sampling}\n  revision: {sampling}\n"
-        # A 135M model cut off at 48 tokens is hardly ever clean; what is exported is not what is tested here.
+        # A 135M model cut off at 32 tokens is hardly ever clean; what is exported is not what is tested here.
         "sft: {test_fraction: 0.3}\n",
         "utf-8",
     )
