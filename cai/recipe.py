@@ -120,6 +120,12 @@ class JudgeConfig(StrictModel):
         (), description="Judge each axis by itself; empty: one verdict over all principles."
     )
 
+    @model_validator(mode="after")
+    def _asks_by_axis(self) -> JudgeConfig:
+        if self.principles == "none" and self.axes:
+            raise ValueError("without principles every axis would be asked the same question; leave `axes` out")
+        return self
+
 
 class PreferencesConfig(StrictModel):
     """From votes to the preference data set; split by prompt as the SFT data is (`sft.test_fraction`)."""
@@ -127,7 +133,9 @@ class PreferencesConfig(StrictModel):
     need_both: bool = Field(True, description="A question whose verdict failed in one order counts as not answered.")
     calibration: str = Field("", description="File that `cai eval judge --calibrate` wrote for this very judge.")
     tie_band: float = Field(0.0, ge=0, lt=0.5, description="p this close to 0.5 is called a tie.")
-    ties: Literal["keep", "drop"] = Field("keep", description="Ties train a reward model (0.5) but no hard DPO.")
+    ties: Literal["keep", "drop"] = Field(
+        "drop", description="keep: whatever their margin; only for losses that use `p` (0.5 for a reward model)."
+    )
     min_margin: float = Field(0.0, ge=0, le=1, description="Least 2p - 1.")
     max_margin: float = Field(1.0, ge=0, le=1)
     min_agreement: float = Field(0.0, ge=0, le=1, description="Least share of questions on the side of `chosen`.")

@@ -256,6 +256,11 @@ def status(run: RunFolder) -> dict[str, Any]:
     }
 
 
+def begun(journal: Path) -> bool:
+    """Whether a stage has brought any row to its end."""
+    return journal.is_file() and journal.stat().st_size > 0
+
+
 def unfinished(run: RunFolder, stage: str) -> int:
     """Rows of a stage that have not come to their end."""
     total = int((run.read_manifest() or {}).get("prompts", 0))

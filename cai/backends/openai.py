@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from cai.engine import Completion, Request, choice_logprob
+from cai.engine import LOWEST, Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
 from cai.records import content_hash
 from cai.yamlfile import StrictModel
@@ -175,7 +175,10 @@ def _seconds(header: str) -> float | None:
 
 
 def _choice_logprobs(choice: Any, choices: tuple[str, ...]) -> tuple[float, ...]:
-    """Of each choice among the most probable first tokens; one that is not among them has `LOWEST`.
+    """Of each choice among the most probable first tokens.
+
+    One that is not among them has at most the probability of the least of them, and is given just that: to rule it out
+    would make a certainty of a cut list. Where none of the choices is there, all have `LOWEST`: no mass was seen.
 
     Raises:
         TypeError, AttributeError: the server sent no log-probabilities.
@@ -184,7 +187,9 @@ def _choice_logprobs(choice: Any, choices: tuple[str, ...]) -> tuple[float, ...]
         told = [(each.token, float(each.logprob)) for each in choice.logprobs.content[0].top_logprobs]
     else:
         told = [(token, float(value)) for token, value in choice.logprobs.top_logprobs[0].items()]
-    return tuple(choice_logprob(value for token, value in told if token.strip() == wanted) for wanted in choices)
+    found = tuple(choice_logprob(value for token, value in told if token.strip() == wanted) for wanted in choices)
+    least = min((value for _, value in told), default=LOWEST)
+    return tuple(max(value, least) for value in found) if max(found) > LOWEST else found
 
 
 def _text(value: Any) -> str:

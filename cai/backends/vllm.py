@@ -112,7 +112,11 @@ class Backend:
         self._engine = llm.llm_engine
         self._tokenizer = llm.get_tokenizer()
         self._chat_template = chat_template
-        self._control = re.compile("|".join(map(re.escape, self._tokenizer.all_special_tokens)) or r"(?!)")
+        # Those with a name, and those that only the vocabulary knows (<|start_header_id|>); the longest first.
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        control = {*self._tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+        patterns = [re.escape(token) for token in sorted(control, key=len, reverse=True)]
+        self._control = re.compile("|".join(patterns) or r"(?!)")
         self.context: int = self._engine.model_config.max_model_len
         self._waiting: dict[str, asyncio.Future[Completion]] = {}
         self._asked: dict[str, tuple[str, ...]] = {}

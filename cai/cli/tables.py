@@ -108,6 +108,8 @@ def show_status(found: Sequence[Mapping[str, Any]]) -> None:
             if attempts
             else "running or killed"
         )
-        cells = (rows["done"], rows["quarantined"], rows["left"], sum(sft.values()) if sft else "-", len(attempts))
+        stages = [told for name, told in run["stages"].items() if name != "export"]
+        left = " + ".join(str(told["left"]) for told in stages)  # of revise, sample, judge
+        cells = (rows["done"], rows["quarantined"], left, sum(sft.values()) if sft else "-", len(attempts))
         table.add_row(run["run"], *(str(cell) for cell in cells), last)
     Console().print(table)

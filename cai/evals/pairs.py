@@ -49,7 +49,9 @@ class LabelledPair:
     @property
     def gold(self) -> Label | None:
         """What most people say: `chosen` or `tie`; None where no verdict has more of them than every other."""
-        return plurality(self.labels) if self.labels else "chosen"
+        if self.labels:
+            return plurality(self.labels)
+        return "tie" if self.p_human == 0.5 else "chosen"
 
     def group(self) -> Group:
         """The two answers as a group. Which stands first is drawn by hash, and no id tells which was chosen."""

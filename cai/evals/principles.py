@@ -16,6 +16,8 @@ from cai.stages.votestats import VoteTally
 
 TELLS = "tells apart"
 NOTHING = "does nothing"
+SAME = 0.01
+"""A principle that moves p(better) by no more than this from the general question's adds nothing to it."""
 OPPOSITE = "opposite"
 NO_EXAMPLES = "no examples"
 NO_QUESTION = "no question"
@@ -92,7 +94,8 @@ def tested(principle: Principle, found: Sequence[tuple[Example, Outcome, Outcome
     """What the judge's verdicts on a principle's examples come to.
 
     It `tells apart` where the mean p(better) is at least 0.5 + `margin` and more than half of the examples are right,
-    is `opposite` where the mean is at most 0.5 - `margin`, and `does nothing` between. A principle seldom has more than
+    is `opposite` where the mean is at most 0.5 - `margin`, and `does nothing` between, or where the general question
+    tells the examples apart as well and the principle moves p by no more than `SAME`. A principle seldom has more than
     a few examples: the word says what happened on them, and is no statistic.
 
     Args:
@@ -112,7 +115,9 @@ def tested(principle: Principle, found: Sequence[tuple[Example, Outcome, Outcome
     elif mean is None:
         word = NO_VERDICT
     elif mean >= 0.5 + margin and 2 * right > len(judged):
-        word = TELLS
+        # The general question may tell the examples apart as well: then the principle adds nothing to it.
+        adds = without is None or with_it is None or without < 0.5 + margin or with_it - without > SAME
+        word = TELLS if adds else NOTHING
     else:
         word = OPPOSITE if mean <= 0.5 - margin else NOTHING
     return Tested(

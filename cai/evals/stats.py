@@ -92,6 +92,8 @@ def share_interval(
     """
     kept = array(values)
     count = len(set(clusters))
+    if count == 1:  # a bootstrap over one cluster has no width
+        return wilson(float(kept.mean()), 1, level=level)
     if count == len(kept) or np.ptp(kept) == 0:
         return wilson(float(kept.mean()) if len(kept) else 0.0, count, level=level)
     return _percentiles(bootstrap_means(kept, clusters, seed=seed, draws=draws), level)

@@ -94,15 +94,10 @@ class Cot:
             return Verdict(None, mass=mass, raw=raw, error=samples[0]["error"])
         p = [math.fsum(column) / len(read) for column in zip(*read, strict=True)]
         raw["p"] = p
+        if self.config.clamp is not None:
+            raw["clamp"] = list(self.config.clamp)
         tie = p[2] if len(p) > 2 else 0.0
-        return Verdict(self._clamped(p[0], p[1], tie), tie, mass, raw)
-
-    def _clamped(self, first: float, second: float, tie: float) -> float:
-        """P(first) with the share of the two letters clamped; the tie keeps its own probability."""
-        if self.config.clamp is None or first + second <= 0:
-            return first
-        low, high = self.config.clamp
-        return (1 - tie) * min(max(first / (first + second), low), high)
+        return Verdict(p[0], tie, mass, raw)
 
     async def _sample(self, slots: Mapping[str, str], seed: int, generate: Generate) -> dict[str, Any]:
         """One rationale and the verdict behind it; `error` says why there is none."""
@@ -140,6 +135,7 @@ def build(config: Config, *, models: Mapping[str, str], seed: int) -> Cot:
     """
     prompt, where = load_prompt(config.prompt), f"judge prompt {config.prompt}"
     prompt.check(where, PAIR_SLOTS, ("mark",))
+    prompt.check_pair(where)
     if not prompt.verdict.strip():
         raise InputError("it needs `verdict`, the text between the reasons and the letter", where=where)
     return Cot(config, prompt, judge_id("cot", config, prompt, [models.get(config.model, ""), f"seed {seed}"]), seed)

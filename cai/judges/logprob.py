@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cai.engine import Generate
+from cai.engine import Generate, together
 from cai.errors import ContextOverflow
 from cai.judging import LOW_MASS, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
@@ -45,7 +45,8 @@ class Logprob:
 
     async def __call__(self, item: Comparison, question: Question, generate: Generate) -> tuple[Vote, ...]:
         shown = both_orders(item, self.config.orders)
-        return tuple([vote(each, await self._ask(each, question, generate), self, question) for each in shown])
+        verdicts = await together(self._ask(each, question, generate) for each in shown)
+        return tuple(vote(each, told, self, question) for each, told in zip(shown, verdicts, strict=True))
 
     async def _ask(self, shown: Comparison, question: Question, generate: Generate) -> Verdict:
         messages = self.prompt.messages(pair_slots(shown, question.text or self.prompt.question))
@@ -72,4 +73,5 @@ def build(config: Config, *, models: Mapping[str, str], seed: int) -> Logprob:
     """
     prompt = load_prompt(config.prompt)
     prompt.check(f"judge prompt {config.prompt}", PAIR_SLOTS, ("mark",))
+    prompt.check_pair(f"judge prompt {config.prompt}")
     return Logprob(config, prompt, judge_id("logprob", config, prompt, [models.get(config.model, "")]))

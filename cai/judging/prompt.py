@@ -73,6 +73,15 @@ class PromptFile(StrictModel):
         for slot in sorted(needed - slots):
             raise InputError(f"the slot {{{slot}}} is missing", where=where)
 
+    def check_pair(self, where: str) -> None:
+        """Refuse choices that are not a verdict on two answers: a letter each, and perhaps one for a tie.
+
+        Raises:
+            InputError: more of them.
+        """
+        if len(self.choices) > 3:
+            raise InputError(f"{len(self.choices)} choices; a pair has two, and perhaps a tie", where=where)
+
     def messages(self, slots: Mapping[str, str], *, reply: str | None = None) -> Messages:
         """The conversation to put to the model; with a last assistant turn that it continues, unless `reply` is "".
 

@@ -10,6 +10,7 @@ from cai.records import Comparison, Messages, content_hash
 CONTROL = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<</?SYS>>|</?s>|<(?:start|end)_of_turn>"
     r"|<(?:bos|eos|pad|unk|sop|eop)>|<extra_id_\d{1,4}>|</?think>|</?tool_(?:call|response)>"
+    r"|\[\|[^|\[\]\n]{1,40}\|\]|<SPECIAL_\d{1,4}>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|gMASK)\]"
 )
 """What common chat templates write between turns; in an answer it would end our own turn and begin a forged one."""
@@ -49,8 +50,17 @@ def pair_slots(shown: Comparison, question: str) -> dict[str, str]:
 
 
 def conversation(messages: Messages) -> str:
-    """The prompt's turns for a judge's eyes: one turn as it is, several with the speakers' names."""
-    if len(messages) == 1:
-        return quote(messages[0].content)
-    names = {"system": "System", "user": "User", "assistant": "Assistant"}
-    return "\n\n".join(f"{names[turn.role]}: {quote(turn.content)}" for turn in messages)
+    """The prompt between tags, several turns each between its own.
+
+    The mark depends on the prompt alone, so that everything up to here is the same for all answers to it, and is served
+    from the prefix cache.
+    """
+    mark = fence([turn.content for turn in messages])
+
+    def block(tag: str, text: str) -> str:
+        return f"<{tag} {mark}>\n{text}\n</{tag} {mark}>"
+
+    told = quote(messages[0].content)
+    if len(messages) > 1:
+        told = "\n".join(block(turn.role, quote(turn.content)) for turn in messages)
+    return block("conversation", told)

@@ -66,7 +66,7 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
 
 def _current(place: RunFolder, old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """`old` without what may change freely: the inputs of a stage that has not begun."""
-    begun = {"sample": place.sampled.is_file(), "judge": place.judged.is_file()}
+    begun = {"sample": runs.begun(place.sampled), "judge": runs.begun(place.judged)}
     return {**old, **{stage: now[stage] for stage in begun if stage in now and not (begun[stage] and stage in old)}}
 
 

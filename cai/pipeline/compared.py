@@ -57,6 +57,12 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
                 usage.update(response.flags)
                 samples.write(encode(response.row()))
             gathered = answers.gathered(prompt)
+            if row["group"] != (gathered.group.id if gathered.group else None) and not row["quarantined"]:
+                raise RunError(
+                    f"the answers to {prompt.id} have changed since they were judged",
+                    where=str(place.path),
+                    mend="`cai judge` asks what is new",
+                )
             counts["duplicates"] += len(gathered.duplicates)
             counts["left_out"] += len(gathered.left_out)
             votes = [Vote.from_row(each) for each in row["votes"]]
@@ -101,12 +107,15 @@ def read_preferences_of(place: RunFolder) -> Iterator[Preference]:
 
 def _group_row(prompt_id: str, gathered: Gathered, votes: list[Vote]) -> dict[str, Any]:
     group = gathered.group
+    axes = sorted({vote.axis for vote in votes})
     return {
         "schema": 1,
         "id": group.id if group else None,
         "prompt_id": prompt_id,
         "responses": [candidate.id for candidate in group.candidates] if group else [],
-        "ranking": list(ranking(group, votes)) if group and votes else [],
+        "rankings": {axis: list(ranking(group, [v for v in votes if v.axis == axis])) for axis in axes}
+        if group
+        else {},
         "duplicates": dict(gathered.duplicates),
         "left_out": list(gathered.left_out),
     }

@@ -91,7 +91,8 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         for role, (backend, config) in loaded.models.items()
         if models
     }
-    judging = _judge_plan(loaded, constitution, fingerprints)
+    # Without models no judge can be told from another, and none will be asked.
+    judging = _judge_plan(loaded, constitution, fingerprints) if models else None
     return Job(
         loaded=loaded,
         constitution=constitution,
@@ -112,9 +113,30 @@ def _rule(loaded: LoadedRecipe, judging: judge.Plan | None) -> Rule:
     if options.calibration and judging:
         calibration = load_calibration(loaded.resolve(options.calibration))
         calibration.check(judging.judge.id)
+        _check_questions(options.calibration, calibration.fitted_on, judging)
+        if calibration.b and getattr(loaded.judge, "orders", "both") == "both":
+            raise InputError(
+                "an offset on labels of both orders would prefer one of two equal answers",
+                where=options.calibration,
+                mend="fit it with --fit temperature",
+            )
         slope, offset = calibration.a, calibration.b
     panel: panels.Rule = getattr(loaded.judge, "rule", "mean")
     return Rule(panel=panel, need_both=options.need_both, tie_band=options.tie_band, slope=slope, offset=offset)
+
+
+def _check_questions(path: str, fitted_on: Mapping[str, Any], plan: judge.Plan) -> None:
+    """Refuse a calibration that was fitted to other questions than the recipe's."""
+    named = str(fitted_on.get("constitution") or "").split("@")[0]
+    mode = fitted_on.get("principles", plan.principles)
+    own = plan.constitution.name if plan.principles != "none" else ""
+    if "constitution" in fitted_on and (named != own or mode != plan.principles):
+        raise InputError(
+            f"was fitted to the questions of {named or 'no constitution'} (principles: {mode}), "
+            f"and the recipe asks those of {own or 'none'} ({plan.principles})",
+            where=path,
+            mend=f"fit it with `cai eval judge --constitution {plan.constitution.name} --principles {plan.principles}`",
+        )
 
 
 def _select_options(recipe: Recipe) -> SelectOptions:

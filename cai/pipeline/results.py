@@ -32,10 +32,10 @@ def export(job: Job, place: RunFolder, report: Reporter, *, compared: bool | Non
     """Write the results of a run whose rows are finished: a pure function of the journals, in prompt order.
 
     Args:
-        compared: whether to write what judging came to as well; None: where the recipe has a judge and it has begun.
+        compared: whether to write what judging came to as well; None: where the recipe has a judge and it has finished.
     """
     if compared is None:
-        compared = job.judge is not None and place.judged.is_file()
+        compared = job.judge is not None and runs.unfinished(place, "judge") == 0
     metrics = ReviseMetrics()
     reasons: Counter[str] = Counter()
     left_out: dict[str, int] = {}

@@ -67,13 +67,26 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
     if plan is None:
         raise RunError("the recipe has no judge", where="judge", mend="add a block `judge: {}`; the defaults work")
     method = judge.method(plan)
+    answered = sum(source.count for source in job.sample.sources) + len(job.sample.include)
+    items = answered * (answered - 1) // 2 if plan.judge.unit == "pair" else answered
+    asked = len(plan.constitution.judging) if plan.principles == "all" else max(1, len(plan.axes))
+    requests = 2 * items * asked
 
     async def vote(item: tuple[Prompt, Gathered], generate: Generate) -> dict[str, Any]:
         prompt, gathered = item
         if gathered.group is None:
-            return {"votes": [], "quarantined": sample.nothing_to_compare(prompt, gathered.reason).row()}
+            quarantined = sample.nothing_to_compare(prompt, gathered.reason).row()
+            return {"group": None, "votes": [], "quarantined": quarantined}
         judged = await method(gathered.group, generate)
-        return {"votes": [each.row() for each in judged.votes], "quarantined": None}
+        row = {"group": gathered.group.id, "votes": [each.row() for each in judged.votes], "quarantined": None}
+        if not judged.votes:
+            row["quarantined"] = sample.nothing_to_compare(prompt, "no_question").row()
+        return row
+
+    def stale(prompt: Prompt, row: dict[str, Any]) -> bool:
+        group = answers.gathered(prompt).group
+        failed = (row.get("quarantined") or {}).get("reason") == "backend"  # what was to be judged is not known
+        return not failed and row.get("group") != (group.id if group else None)
 
     return Stage(
         name=judge.STAGE,
@@ -82,9 +95,10 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
         item=lambda prompt: (prompt, answers.gathered(prompt)),
         method=vote,
         row=lambda found: dict(found),
-        empty={"votes": []},
-        expected_tokens=1,
-        requests_at_once=8,
+        empty={"group": None, "votes": []},
+        expected_tokens=requests * int(getattr(job.loaded.judge, "max_tokens", 1)) // 2,
+        requests_at_once=requests,
+        stale=stale,
     )
 
 

@@ -35,6 +35,7 @@ class Stage:
         method: the coroutine; its result goes through `row`.
         row: what is written of a result; `quarantined` in it says why there is none.
         empty: what is written of a prompt that an error ended, beside `quarantined`.
+        stale: whether a finished row was made from something that has changed since (a row before it was retried).
         expected_tokens: about how many a row will generate.
         requests_at_once: how many requests one row has in flight.
     """
@@ -48,6 +49,7 @@ class Stage:
     empty: dict[str, Any]
     expected_tokens: int
     requests_at_once: int = 1
+    stale: Callable[[Prompt, dict[str, Any]], bool] = lambda prompt, row: False
 
 
 class Workshop:
@@ -152,12 +154,10 @@ def finish_rows(
         attempts = stack.enter_context(Log(place.attempts, key="attempt"))
 
         def finished(prompt: Prompt) -> bool:
-            if prompt.id not in journal:
+            row = journal.get(prompt.id)
+            if row is None or stage.stale(prompt, row):
                 return False
-            if not retry_failed:
-                return True
-            row = journal.get(prompt.id) or {}
-            return (row.get("quarantined") or {}).get("reason") != "backend"
+            return not retry_failed or (row.get("quarantined") or {}).get("reason") != "backend"
 
         manifest = place.read_manifest() or {}
         total = int(manifest["prompts"])

@@ -23,7 +23,7 @@ Principles = Literal["drawn", "all", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The stage's parameters; see `cai.config.JudgeConfig` for their meaning.
+    """The stage's parameters; see `cai.recipe.JudgeConfig` for their meaning.
 
     Attributes:
         axes: judged each by itself, with its own principles; empty: one verdict over all principles, of no axis.

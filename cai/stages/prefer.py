@@ -6,7 +6,9 @@ The steps, all of them pure:
 2. The votes of one question (judge, principles, axis) are averaged, over both orders (Lee et al. 2023, arXiv
    2309.00267, section 2.1), so what a judge gives to a slot cancels. If one order has no verdict, the question is
    missing (`need_both`): half of such a pair would carry the whole bias.
-3. A judge's questions are averaged by the weights of their principles; one of weight 0 is not asked.
+3. A judge's questions are averaged by the weights of their principles; one of weight 0 is not asked. Then the label is
+   clamped where the judge says so (chain of thought: Bai et al. 2022, section 4.1). Clamped before orders or questions
+   are averaged, two sure verdicts that contradict one another a little would come to exactly 0.5.
 4. The judges are combined by the panel's rule (`cai.judging.panels`); log-odds are averaged, never summed, since
    judges are not independent.
 5. What comes out is calibrated, where a calibration was fitted to this judge (`cai.evals.calibration`).
@@ -85,6 +87,7 @@ class Answer:
     Attributes:
         p: probability that the comparison's own `a` is better, a tie counting half.
         flipped: whether the orders gave opposite verdicts; None unless there are verdicts in both.
+        clamp: into what the judge's label is held, as its votes say (`raw["clamp"]`).
     """
 
     key: QuestionKey
@@ -92,6 +95,7 @@ class Answer:
     p_tie: float
     weight: float
     flipped: bool | None
+    clamp: tuple[float, float] | None = None
 
 
 def preferences(
@@ -172,6 +176,7 @@ def answer(key: QuestionKey, votes: Sequence[Vote], rule: Rule) -> Answer | None
         p_tie=_mean([vote.p_tie for vote, _ in labels]),
         weight=_mean([vote.weight for vote, _ in labels]),
         flipped=sides["ab"] * sides["ba"] < 0 if len(sides) == 2 else None,
+        clamp=next((tuple(vote.raw["clamp"]) for vote, _ in labels if vote.raw.get("clamp")), None),
     )
 
 
@@ -184,7 +189,10 @@ def orders(labels: Iterable[tuple[Vote, float]]) -> dict[str, int]:
 
 
 def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: Rule, weight: float) -> Preference:
-    found = [answer(key, asked, rule) for key, asked in by_question(votes).items()]
+    # What a tournament inferred stands in where nothing was asked; beside a real verdict it says nothing new.
+    real = [vote for vote in votes if not vote.raw.get("inferred")]
+    used = real if any(p_of(vote) is not None for vote in real) else votes
+    found = [answer(key, asked, rule) for key, asked in by_question(used).items()]
     answers = [each for each in found if each is not None and each.weight > 0]
     judged = _by_judge(answers)
     p_a = round(rule.calibrated(panels.combine([p for p, _ in judged], rule.panel)), _PLACES) if judged else None
@@ -232,8 +240,16 @@ def _by_judge(answers: Iterable[Answer]) -> list[tuple[float, float]]:
         total = math.fsum(each.weight for each in asked)
         p = math.fsum(each.p * each.weight for each in asked) / total
         p_tie = math.fsum(each.p_tie * each.weight for each in asked) / total
-        found.append((round(p, _PLACES), p_tie))
+        found.append((round(_clamped(p, p_tie, asked[0].clamp), _PLACES), p_tie))
     return found
+
+
+def _clamped(p: float, p_tie: float, clamp: tuple[float, float] | None) -> float:
+    """The label with the share that is no tie held between the clamp's ends."""
+    if clamp is None or p_tie >= 1:
+        return p
+    share = (p - p_tie / 2) / (1 - p_tie)
+    return (1 - p_tie) * min(max(share, clamp[0]), clamp[1]) + p_tie / 2
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -24,7 +24,7 @@ STAGE = "revise"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The loop's parameters; see `cai.config.ReviseConfig` for their meaning."""
+    """The loop's parameters; see `cai.recipe.ReviseConfig` for their meaning."""
 
     constitution: Constitution
     transcript: Transcript

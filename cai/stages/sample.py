@@ -40,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The stage's parameters; see `cai.config.SampleConfig` for their meaning."""
+    """The stage's parameters; see `cai.recipe.SampleConfig` for their meaning."""
 
     sources: tuple[Source, ...]
     transcript: Transcript
@@ -133,7 +133,7 @@ def gather(prompt: Prompt, sampled: Sequence[Response], revised: Sequence[Respon
             kept.append(Candidate(response.id, response.text))
             told.append(mine)
     if len(kept) < 2:
-        reason = "no_answer" if not kept else "all_alike"
+        reason = "all_alike" if duplicates else "one_answer" if kept else "no_answer"
         return Gathered(None, duplicates, tuple(left_out), reason)
     return Gathered(Group.make(prompt, kept), duplicates, tuple(left_out))
 
@@ -156,7 +156,9 @@ def _same(text: str, mine: Sequence[str], other: Candidate, theirs: Sequence[str
 def nothing_to_compare(prompt: Prompt, reason: str) -> Quarantined:
     """The record of a prompt that gave no group."""
     details = {
-        "no_answer": "every one of its answers is empty",
+        "no_answer": "none of its answers holds any text",
+        "one_answer": "it has only one answer, so there is nothing to compare",
+        "no_question": "its overrides set aside every principle that the judge could be asked about",
         "all_alike": "its answers all say the same, so there is nothing to compare",
     }
     return Quarantined(id=prompt.id, stage=STAGE, reason=reason, detail=details[reason], input=prompt.row())

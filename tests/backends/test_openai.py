@@ -17,12 +17,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from cai.backends.openai import Config, build, fingerprint
+from cai.backends.openai import Config, _choice_logprobs, build, fingerprint
 from cai.backends.scripted import WORDS
 from cai.cli.main import app
 from cai.engine import LOWEST, Completion, Engine, Request, RetryPolicy, Sampling
@@ -253,6 +254,11 @@ def letters(tokens: dict[str, float]) -> Action:
     return act
 
 
+def test_of_choices_that_are_not_among_the_likeliest_nothing_is_known() -> None:
+    told = SimpleNamespace(logprobs=SimpleNamespace(content=None, top_logprobs=[{"X": -0.1, "Y": -3.0}]))
+    assert _choice_logprobs(told, ("A", "B")) == (LOWEST, LOWEST)
+
+
 @pytest.mark.parametrize("chat", [True, False])
 def test_choices_are_read_from_the_first_tokens_log_probabilities(server: Server, chat: bool) -> None:
     server.act = lambda request, number: letters({"A": -1.0, " A": -2.0, "B": -3.0, "An": -0.5})
@@ -267,7 +273,8 @@ def test_choices_are_read_from_the_first_tokens_log_probabilities(server: Server
 
     found = asyncio.run(ask())
     both = math.log(math.exp(-1) + math.exp(-2))
-    assert found.choice_logprobs == pytest.approx((both, -3.0, LOWEST))
+    # C is not among them: at most as likely as the least that is.
+    assert found.choice_logprobs == pytest.approx((both, -3.0, -3.0))
     (request,) = server.asked
     assert request.body["max_tokens"] == 1
     if chat:

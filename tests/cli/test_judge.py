@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from cai.cli.main import app
 from cai.evals.calibration import Calibration, save_calibration
+from cai.judging.prompt import PROMPTS
 from cai.records import Preference, Vote, comes_first
 
 RECIPE = """
@@ -145,7 +146,7 @@ def test_every_method_judges_a_run(recipe: Path, method: str) -> None:
     assert metrics["preferences"]["by_status"]["ok"] > 0
     groups = rows(recipe / "runs" / "judged" / "groups.jsonl")
     for group in groups:
-        assert sorted(group["ranking"]) == sorted(group["responses"])
+        assert sorted(group["rankings"][""]) == sorted(group["responses"])
 
 
 @pytest.mark.parametrize(
@@ -219,6 +220,8 @@ def test_a_calibration_is_applied_to_the_judge_it_was_fitted_to(recipe: Path) ->
     save_calibration(recipe / "other.json", dataclasses.replace(fitted, judge_id="another"))
     told = cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=other.json", ok=False)
     assert "judge" in told.stderr
+    # Telling a row's story asks no model, and does not need to know which one judged.
+    assert made[0]["id"] in cai("why", "runs/judged", made[0]["id"]).stdout
 
 
 def test_samples_of_several_models_meet_in_one_group(recipe: Path) -> None:
@@ -251,3 +254,55 @@ def test_answers_that_say_the_same_are_recorded_and_not_compared(recipe: Path) -
     metrics = json.loads(cai("run", "recipe.yaml", *settings, "--run-dir", "alike", "--json").stdout)
     assert metrics["sample"]["quarantined"] == {"all_alike": 24}
     assert metrics["preferences"]["by_status"] == {}
+
+
+def test_rows_whose_answers_came_late_are_judged_late(recipe: Path) -> None:
+    """The backend fails on some samples for good; once it is mended, they are sampled and judged, the others not."""
+    settings = ["--set", "sample.include=[]", "--set", "retry.give_up_after=1000"]
+    broken = ["--set", "models.other={backend: scripted, fail: {broken: 0.3}}"]
+    sources = ["--set", "sample.sources=[{model: other, count: 2}]"]
+    cai("run", "recipe.yaml", *settings, *sources, *broken)
+    run = recipe / "runs" / "judged"
+    before = rows(run / "preferences.jsonl")
+    failed = [row for row in rows(run / "quarantine.jsonl") if row["stage"] == "sample"]
+    assert failed
+    assert 0 < len(before) < 24
+    sampled = (run / "sampled.jsonl").read_text().splitlines()
+    mended = {json.loads(line)["id"]: json.loads(line) for line in sampled}
+    whole = next(row for row in mended.values() if row["responses"])
+    for id_, row in mended.items():  # as a later retry would leave them
+        if not row["responses"]:
+            with (run / "sampled.jsonl").open("a") as file:
+                again = {**whole, "id": id_, "responses": [{**r, "prompt_id": id_} for r in whole["responses"]]}
+                again.pop("crc", None)
+                file.write(json.dumps(again) + "\n")
+    cai("run", "recipe.yaml", *settings, *sources, *broken)
+    after = rows(run / "preferences.jsonl")
+    assert len(after) == 24
+    assert [row for row in after if row in before] == before
+
+
+def test_a_prompt_that_sets_every_question_aside_is_in_quarantine(recipe: Path) -> None:
+    (recipe / "constitution").mkdir()
+    (recipe / "constitution" / "own.yaml").write_text(
+        "name: own\nprinciples: [{id: plain-words, level: default}, {id: numbered-list}]\n"
+    )
+    rows_ = [
+        {"messages": [{"role": "user", "content": f"Matter {n}?"}], "overrides": ["plain-words"] * (n == 0)}
+        for n in range(3)
+    ]
+    (recipe / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_))
+    settings = ["--set", "constitution=constitution/own.yaml", "--set", "judge.axes=[helpful]"]
+    metrics = json.loads(cai("run", "recipe.yaml", *settings, "--json").stdout)
+    assert metrics["sample"]["quarantined"] == {"no_question": 1}
+
+
+def test_an_axis_without_principles_of_its_own_is_refused(recipe: Path) -> None:
+    told = cai("run", "recipe.yaml", "--set", "judge.principles=none", "--set", "judge.axes=[honest]", ok=False).stderr
+    assert "same question" in told
+
+
+def test_a_prompt_file_with_four_choices_is_no_pair_judge(recipe: Path) -> None:
+    (recipe / "four.yaml").write_text((PROMPTS / "pair.yaml").read_text().replace("[A, B]", "[A, B, C, D]"))
+    told = cai("run", "recipe.yaml", "--set", "judge.options={prompt: four.yaml}", ok=False).stderr
+    assert "4 choices" in told

@@ -300,3 +300,43 @@ def test_the_votes_of_the_logprob_judge_come_to_preferences() -> None:
     found = preferences(many, votes, Rule())
     assert [v.p_a for v in votes[:2]] == pytest.approx([0.75, 0.25])
     assert [(each.status, each.flipped, each.axis) for each in found] == [("tie", 1.0, "harmless")] * 3
+
+
+# --- clamp, calibration, inferred votes
+
+CLAMP = {"raw": {"clamp": [0.4, 0.6]}}
+
+
+def test_a_label_is_clamped_after_its_orders_are_averaged() -> None:
+    # Clamped one by one, 0.97 and 0.38 would come to exactly 0.5.
+    found = label(vote(0.97, **CLAMP), vote(0.38, "ba", **CLAMP))
+    assert (found.p, found.status) == (0.6, "ok")
+    mild = label(vote(0.6, **CLAMP), vote(0.5, "ba", **CLAMP))
+    assert mild.p == pytest.approx(0.55)
+    assert label(vote(0.97), vote(0.38, "ba")).p == pytest.approx(0.675)
+
+
+def test_of_a_panel_each_judge_is_clamped_by_itself() -> None:
+    found = label(vote(0.9, **CLAMP), vote(0.9, judge="free"))
+    assert found.p == pytest.approx((0.6 + 0.9) / 2)
+
+
+def test_the_clamp_leaves_a_tie_its_share() -> None:
+    found = label(vote(0.78, p_tie=0.2, **CLAMP))
+    assert found.p == pytest.approx(0.8 * 0.6 + 0.1)
+    assert found.p_tie == pytest.approx(0.2)
+
+
+def test_a_calibration_is_applied_to_what_all_votes_come_to() -> None:
+    found = label(vote(0.9), vote(0.7, "ba"), slope=0.5)
+    assert found.p == pytest.approx(1 / (1 + math.exp(-0.5 * math.log(4))))
+    assert found.p == pytest.approx(label(vote(0.1), vote(0.3, "ba"), slope=0.5).p or 0)
+    with pytest.raises(InputError, match="slope"):
+        Rule(slope=-1.0)
+
+
+def test_what_was_inferred_only_stands_in_where_nothing_was_asked() -> None:
+    inferred = vote(0.2, judge="tournament", raw={"inferred": True})
+    assert label(inferred).p == 0.8
+    assert label(inferred, vote(0.9)).p == 0.9
+    assert label(inferred, vote(None)).p == 0.8
