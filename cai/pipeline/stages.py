@@ -78,10 +78,12 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
             quarantined = sample.nothing_to_compare(prompt, gathered.reason).row()
             return {"group": None, "votes": [], "quarantined": quarantined}
         judged = await method(gathered.group, generate)
-        row = {"group": gathered.group.id, "votes": [each.row() for each in judged.votes], "quarantined": None}
-        if not judged.votes:
-            row["quarantined"] = sample.nothing_to_compare(prompt, "no_question").row()
-        return row
+        unasked = None if judged.votes else sample.nothing_to_compare(prompt, "no_question").row()
+        return {
+            "group": gathered.group.id,
+            "votes": [each.row() for each in judged.votes],
+            "quarantined": unasked,
+        }
 
     def stale(prompt: Prompt, row: dict[str, Any]) -> bool:
         group = answers.gathered(prompt).group

@@ -304,7 +304,7 @@ def test_the_votes_of_the_logprob_judge_come_to_preferences() -> None:
 
 # --- clamp, calibration, inferred votes
 
-CLAMP = {"raw": {"clamp": [0.4, 0.6]}}
+CLAMP: dict[str, Any] = {"raw": {"clamp": [0.4, 0.6]}}
 
 
 def test_a_label_is_clamped_after_its_orders_are_averaged() -> None:
