@@ -420,13 +420,13 @@ def test_an_answer_that_takes_too_long_is_given_up(server: Server, act: Action) 
 
 def test_waiting_for_a_seat_is_not_part_of_an_answers_time(server: Server) -> None:
     def slow(request: Handler) -> None:
-        time.sleep(0.1)
+        time.sleep(0.5)
         good(request)
 
     server.act = lambda request, number: slow
 
     async def main() -> list[Completion]:
-        backend = build(Config(url=server.url, model="small", seats=1, timeout=1.0), seed=0)
+        backend = build(Config(url=server.url, model="small", seats=1, timeout=5.0), seed=0)
         assert backend.seats == 1
         try:
             return await asyncio.gather(*(backend.generate(ask(seed=number)) for number in range(12)))
