@@ -15,17 +15,8 @@ import yaml
 from cai.preferences import formats
 from cai.preferences.formats import Format
 from cai.preferences.writing import PreferenceCounts, renamed
-from cai.stages.card import (
-    _CITATION,
-    _HUB_LICENSES,
-    _SIZES,
-    ModelUsed,
-    _inline,
-    _one_line,
-    _paragraphs,
-    _ranked,
-    _table,
-)
+from cai.stages.card import ModelUsed
+from cai.stages.cardtext import CITATION, HUB_LICENSES, SIZES, inline, one_line, paragraphs, ranked, table
 from cai.stages.export import SPLITS, utf8
 from cai.stages.select import REASONS
 from cai.stages.votestats import VoteReport, VoteStats
@@ -75,29 +66,29 @@ def preference_card(info: PreferenceCardInfo) -> str:
     chosen = formats.load(info.counts.format)
     parts = [
         f"---\n{_header(info, chosen)}---\n",
-        f"# {_inline(info.name)}\n",
+        f"# {inline(info.name)}\n",
         *_what(info, chosen),
         *_how(info),
         *_counts(info),
         *_mind(info, chosen),
         *_licences(info),
         "## Citation\n\nThe method is Constitutional AI, [arXiv 2212.08073](https://arxiv.org/abs/2212.08073).\n\n"
-        f"{_CITATION}\n",
+        f"{CITATION}\n",
     ]
     return utf8("\n".join(parts))
 
 
 def _header(info: PreferenceCardInfo, chosen: Format) -> str:
-    head: dict[str, Any] = {"pretty_name": _one_line(info.name)}
-    licence = _one_line(info.license).lower()
-    head["license"] = licence if licence in _HUB_LICENSES.split() else "other" if licence else "unknown"
+    head: dict[str, Any] = {"pretty_name": one_line(info.name)}
+    licence = one_line(info.license).lower()
+    head["license"] = licence if licence in HUB_LICENSES.split() else "other" if licence else "unknown"
     if head["license"] == "other":
         head["license_name"] = re.sub(r"[^a-z0-9.]+", "-", licence).strip("-") or "other"
     if info.language:
-        head["language"] = [_one_line(code) for code in info.language]
+        head["language"] = [one_line(code) for code in info.language]
     head["task_categories"] = ["text-generation", "reinforcement-learning"]
-    head["tags"] = list(dict.fromkeys([*_TAGS, *map(_one_line, info.tags)]))
-    head["size_categories"] = [next((name for limit, name in _SIZES if info.counts.rows < limit), "n>1B")]
+    head["tags"] = list(dict.fromkeys([*_TAGS, *map(one_line, info.tags)]))
+    head["size_categories"] = [next((name for limit, name in SIZES if info.counts.rows < limit), "n>1B")]
     kind = "parquet" if chosen.PARQUET else "jsonl"
     files = [{"split": s, "path": f"{s}.{kind}"} for s in SPLITS if info.counts.by_split.get(s)]
     if files:
@@ -115,7 +106,7 @@ def _what(info: PreferenceCardInfo, chosen: Format) -> list[str]:
         f"`cai`. Format `{counts.format}`: {chosen.DESCRIPTION}\n",
     ]
     if info.description.strip():
-        lines.append(_paragraphs(info.description) + "\n")
+        lines.append(paragraphs(info.description) + "\n")
     if splits:
         lines.append(
             '```python\nfrom datasets import load_dataset\n\ndata = load_dataset("PATH/OF/THIS/FOLDER")\n```\n'
@@ -123,7 +114,7 @@ def _what(info: PreferenceCardInfo, chosen: Format) -> list[str]:
     if empty:
         lines.append(f"No row fell into: {', '.join(empty)}; there is no file for it.\n")
     columns = renamed(chosen.COLUMNS, info.rename)
-    lines.append(_table(("column", "meaning"), [(f"`{column.name}`", column.meaning) for column in columns]))
+    lines.append(table(("column", "meaning"), [(f"`{column.name}`", column.meaning) for column in columns]))
     if chosen.LOST:
         names = ", ".join(f"`{name}`" for name in chosen.LOST)
         lines.append(f"The format does not carry these fields of a preference: {names}.\n")
@@ -133,14 +124,14 @@ def _what(info: PreferenceCardInfo, chosen: Format) -> list[str]:
 def _how(info: PreferenceCardInfo) -> list[str]:
     lines = ["## How it was made\n"]
     if info.judges:
-        rows = [tuple(map(_inline, (m.role, m.name, m.fingerprint))) for m in info.judges]
-        lines.append(_table(("role", "model", "fingerprint"), rows))
+        rows = [tuple(map(inline, (m.role, m.name, m.fingerprint))) for m in info.judges]
+        lines.append(table(("role", "model", "fingerprint"), rows))
     if info.recipe:
-        lines.append(_table(("setting", "value"), [(_inline(k), _inline(v)) for k, v in info.recipe.items()]))
+        lines.append(table(("setting", "value"), [(inline(k), inline(v)) for k, v in info.recipe.items()]))
     named = {**dict.fromkeys(info.principles, 0), **info.counts.by_principle}
     if named:
-        rows_by = [(_inline(k), _inline(info.principles.get(k, "")), n) for k, n in named.items()]
-        lines.append(_table(("principle asked", "title", "pairs"), rows_by))
+        rows_by = [(inline(k), inline(info.principles.get(k, "")), n) for k, n in named.items()]
+        lines.append(table(("principle asked", "title", "pairs"), rows_by))
     if info.votes is not None:
         lines += _votes(info.votes)
     return lines
@@ -148,14 +139,14 @@ def _how(info: PreferenceCardInfo) -> list[str]:
 
 def _votes(report: VoteReport) -> list[str]:
     head = ("", "votes", "failed", "first slot", "position bias", "flips", "ties", "decisiveness", "agreement")
-    named = [("all", report.overall), *((_inline(name), stats) for name, stats in report.by_judge.items())]
-    principles = [(_inline(name) or "the judge's own question", stats) for name, stats in report.by_principle.items()]
+    named = [("all", report.overall), *((inline(name), stats) for name, stats in report.by_judge.items())]
+    principles = [(inline(name) or "the judge's own question", stats) for name, stats in report.by_principle.items()]
     return [
         "How the judges behaved, each share with the number it is a share of. A judge without position bias prefers "
         "what it is shown first in half of the cases; flips are questions whose verdict changed with the order; "
         "agreement is with a label that these votes made.\n",
-        _table(head, [_line(name, stats) for name, stats in named]),
-        _table(("principle", *head[1:]), [_line(name, stats) for name, stats in principles]),
+        table(head, [_line(name, stats) for name, stats in named]),
+        table(("principle", *head[1:]), [_line(name, stats) for name, stats in principles]),
     ]
 
 
@@ -179,20 +170,20 @@ def _line(name: str, stats: VoteStats) -> tuple[Any, ...]:
 def _counts(info: PreferenceCardInfo) -> list[str]:
     counts = info.counts
     splits = [(s, counts.by_split.get(s, 0), counts.prompts.get(s, 0), counts.groups.get(s, 0)) for s in SPLITS]
-    lines = ["## Counts\n", _table(("split", "pairs", "prompts", "groups"), splits)]
-    axes = [(_inline(k) or "(the judge's own question)", n) for k, n in counts.by_axis.items()]
-    lines.append(_table(("axis", "pairs"), axes))
-    lines.append(_table(("chosen answer is", "pairs"), counts.longer.items()))
-    lines.append(_table(("source of the label", "pairs"), [(_inline(k), n) for k, n in counts.by_source.items()]))
+    lines = ["## Counts\n", table(("split", "pairs", "prompts", "groups"), splits)]
+    axes = [(inline(k) or "(the judge's own question)", n) for k, n in counts.by_axis.items()]
+    lines.append(table(("axis", "pairs"), axes))
+    lines.append(table(("chosen answer is", "pairs"), counts.longer.items()))
+    lines.append(table(("source of the label", "pairs"), [(inline(k), n) for k, n in counts.by_source.items()]))
     if counts.by_tag:
-        lines.append(_table(("tag of the prompt", "pairs"), [(_inline(k), n) for k, n in counts.by_tag.items()]))
-    why = [(_inline(k), REASONS.get(k, ""), n) for k, n in _ranked(info.left_out)]
-    why += [(_inline(k), "the format cannot carry it", n) for k, n in _ranked(counts.left_out)]
+        lines.append(table(("tag of the prompt", "pairs"), [(inline(k), n) for k, n in counts.by_tag.items()]))
+    why = [(inline(k), REASONS.get(k, ""), n) for k, n in ranked(info.left_out)]
+    why += [(inline(k), "the format cannot carry it", n) for k, n in ranked(counts.left_out)]
     if why:
-        lines.append(_table(("preference left out", "because", "pairs"), why))
+        lines.append(table(("preference left out", "because", "pairs"), why))
     if info.failed:
-        given_up = [(_inline(k), n) for k, n in _ranked(info.failed)]
-        lines.append(_table(("prompt given up (quarantined)", "prompts"), given_up))
+        given_up = [(inline(k), n) for k, n in ranked(info.failed)]
+        lines.append(table(("prompt given up (quarantined)", "prompts"), given_up))
     return lines
 
 
@@ -219,10 +210,10 @@ def _mind(info: PreferenceCardInfo, chosen: Format) -> list[str]:
 
 
 def _licences(info: PreferenceCardInfo) -> list[str]:
-    lines = ["## Licences\n", f"This data set: {_inline(info.license) or 'not stated in the recipe'}.\n"]
+    lines = ["## Licences\n", f"This data set: {inline(info.license) or 'not stated in the recipe'}.\n"]
     if info.prompt_licenses:
         lines.append("The prompts:\n")
-        lines.append("\n".join(f"- {_paragraphs(_one_line(text))}" for text in info.prompt_licenses) + "\n")
+        lines.append("\n".join(f"- {paragraphs(one_line(text))}" for text in info.prompt_licenses) + "\n")
     else:
         lines.append("The prompts: not stated in the recipe.\n")
     lines.append("The licences of the models that wrote the answers may bind their use as well.\n")

@@ -15,7 +15,7 @@ import jsonlines
 from cai.errors import InputError
 from cai.preferences import formats
 from cai.preferences.base import CannotCarry, Column, Row
-from cai.stages.export import SPLITS, Split, _dumps, _mend
+from cai.stages.export import SPLITS, Split, dumps, mended_text
 from cai.stages.select import Choice
 from cai.store import disk_error, replacing
 
@@ -96,7 +96,7 @@ def write_preferences(
             except CannotCarry as error:
                 tally["left_out"][error.reason] += 1
                 continue
-            sound: tuple[Row, ...] = tuple(_mend(row) for row in given)
+            sound: tuple[Row, ...] = tuple(mended_text(row) for row in given)
             mended += sound != given
             made = [{(rename or {}).get(name, name): value for name, value in row.items()} for row in sound]
             if split not in writers:
@@ -172,7 +172,7 @@ class _SplitWriter:
     """The files of one split, open for writing; see `_split_writer`."""
 
     def __init__(self, jsonl: IO[bytes], parquet: IO[bytes] | None, columns: Sequence[Column], row_group: int) -> None:
-        self._jsonl = jsonlines.Writer(jsonl, dumps=_dumps)
+        self._jsonl = jsonlines.Writer(jsonl, dumps=dumps)
         self._parquet: Any = None
         self._waiting: list[Row] = []
         self._row_group = row_group

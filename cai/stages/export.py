@@ -276,7 +276,7 @@ def write_sft(folder: Path, rows: Iterable[SftRow], *, row_group: int = 2_000) -
     with contextlib.ExitStack() as stack:
         writers: dict[Split, _SplitWriter] = {}
         for given in rows:
-            row: SftRow = _mend(given)
+            row: SftRow = mended_text(given)
             mended += row != given
             split = row["split"]
             if split not in writers:
@@ -308,7 +308,7 @@ class _SplitWriter:
     def __init__(self, jsonl: IO[bytes], parquet: IO[bytes], row_group: int) -> None:
         import pyarrow.parquet
 
-        self._jsonl = jsonlines.Writer(jsonl, dumps=_dumps)
+        self._jsonl = jsonlines.Writer(jsonl, dumps=dumps)
         self._schema = arrow_schema()
         # Nothing here may vary between two writings: no file-level metadata of ours, one codec.
         self._parquet = pyarrow.parquet.ParquetWriter(parquet, self._schema, compression="zstd")
@@ -362,7 +362,7 @@ def arrow_schema() -> Any:
 _BREAKS = re.compile("[\x85\u2028\u2029]")
 
 
-def _dumps(row: Any) -> str:
+def dumps(row: Any) -> str:
     text = json.dumps(row, ensure_ascii=False, separators=(", ", ": "))
     return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -376,9 +376,9 @@ def utf8(text: str) -> str:
     return text
 
 
-def _mend(value: Any) -> Any:
+def mended_text(value: Any) -> Any:
     if isinstance(value, str):
         return utf8(value)
     if isinstance(value, dict):
-        return {key: _mend(item) for key, item in value.items()}
-    return [_mend(item) for item in value] if isinstance(value, list) else value
+        return {key: mended_text(item) for key, item in value.items()}
+    return [mended_text(item) for item in value] if isinstance(value, list) else value
