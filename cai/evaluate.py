@@ -70,7 +70,7 @@ def measure(bench: Bench, asked: Task, report: Reporter) -> Measured:
     saved = load_calibration(asked.calibration) if asked.calibration else None
     if saved is not None:
         saved.check(bench.judge.id)
-    other = _verdicts(asked.against) if asked.against else None
+    other = _verdicts(asked.against, asked.pairs) if asked.against else None
     every, broken = read(asked.pairs, report=report)
     pairs = subset_of(every, asked.limit, seed=bench.setting.seed)
     said = {"file": asked.pairs.name, "sha256": digest(asked.pairs)}
@@ -199,11 +199,14 @@ def _write(
     return []
 
 
-def _verdicts(folder: Path) -> dict[str, float]:
-    """p of people's better answer by pair, from another measurement's folder."""
+def _verdicts(folder: Path, pairs: Path) -> dict[str, float]:
+    """p of people's better answer by pair, from another measurement's folder, which must be of the same file."""
     path = folder / "verdicts.jsonl"
     if not path.is_file():
         raise InputError("no verdicts.jsonl here", where=str(folder), mend="give the --out folder of a measurement")
+    asked = json.loads((folder / "eval.json").read_text("utf-8")) if (folder / "eval.json").is_file() else {}
+    if (asked.get("pairs") or {}).get("sha256") != digest(pairs):
+        raise InputError("measured other pairs", where=str(folder), mend=f"measure it on {pairs.name} too")
     return {row["id"]: float(row["p_chosen"]) for row in read_rows(path) if row["p_chosen"] is not None}
 
 

@@ -72,14 +72,15 @@ def command(
         from cai.cli.judging import principle_table
 
         Console().print(principle_table(found))
-        print(_said(len(found), faults, sum(each.judged for each in found)))
+        print(_said(sum(each.judged > 0 for each in found), faults))
     if strict and faults:
         print(f"cai: {len(faults)} principles fail: {', '.join(faults)}", file=sys.stderr)
         raise typer.Exit(1)
 
 
-def _said(count: int, faults: list[str], judged: int) -> str:
-    if not judged:
+def _said(count: int, faults: list[str]) -> str:
+    """One sentence on the `count` principles whose examples were judged."""
+    if not count:
         return "Nothing was judged: give the principles `examples` and a `judge` question."
     if not faults:
         return f"This judge can be asked about all {count} principles that have examples; a few examples are no proof."
