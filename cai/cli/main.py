@@ -25,7 +25,7 @@ FIRST_STEPS = examples(
 
 app = typer.Typer(
     name="cai",
-    help="Constitutional AI: from principle files to critique-revised training data.",
+    help="Constitutional AI: from principle files to critique-revised training data and judged preferences.",
     epilog=FIRST_STEPS,
     no_args_is_help=True,
     rich_markup_mode="markdown",
