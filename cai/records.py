@@ -284,6 +284,56 @@ class Vote(Record):
         return None if self.p_a is None else self.p_a + self.p_tie / 2
 
 
+VERDICTS = ("a", "b", "tie", "both_bad", "abstain")
+
+
+@dataclass(frozen=True, slots=True)
+class HumanLabel(Record):
+    """What one person said of one comparison, on one axis, at one time. Never changed: a correction is a new event.
+
+    Attributes:
+        id: hash of all that identifies the event; importing the same file again gives the same ids.
+        axis: what was asked (`helpful`, `harmless`, ...); "" for the overall question.
+        annotator: pseudonym of the person.
+        verdict: one of `VERDICTS`, in the comparison's own (unswapped) order; `abstain` says nothing about the answers,
+            `both_bad` is a tie with a flag.
+        strength: 1 (a much better) to 7 (b much better), 4 equal, in the comparison's own order; None where not asked.
+        shown_order: `ab`, `ba`, or "" where it is not known.
+        seconds: from showing to answering; None where not known.
+        status: `submitted`; `draft`, `discarded` or `skipped` events are kept and never counted.
+        ts: when, ISO 8601 in UTC; "" where not known.
+        supersedes: id of the event that this one replaces.
+        edit: an answer as this person would have it: a demonstration.
+        gold: whether it was asked to check the annotator, its right verdict being known.
+        text_hash: of prompt and answers as they were shown; tells labels for texts that have changed since.
+        extra: what else the source carried.
+    """
+
+    id: str
+    comparison_id: str
+    group_id: str
+    axis: str
+    annotator: str
+    verdict: str
+    strength: int | None = None
+    shown_order: str = ""
+    seconds: float | None = None
+    note: str = ""
+    status: str = "submitted"
+    ts: str = ""
+    supersedes: str | None = None
+    edit: str = ""
+    gold: bool = False
+    source: str = ""
+    text_hash: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def y(self) -> float | None:
+        """1 where a is better, 0 where b is, 0.5 for a tie; None where the label says nothing."""
+        return {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}.get(self.verdict)
+
+
 @dataclass(frozen=True, slots=True)
 class Preference(Record):
     """What the votes on a comparison come to: a pure function of them and of the rule.

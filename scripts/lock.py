@@ -46,12 +46,12 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     cpu = [r.replace("torch==2.13.0", "torch==2.13.0+cpu") for r in extras["cpu"]]
-    runtime = [*project["dependencies"], *cpu, *extras["server"], *BUILD]
+    runtime = [*project["dependencies"], *cpu, *extras["server"], *extras["train"], *extras["eval"], *BUILD]
     everything = resolve([*runtime, *extras["dev"]])
     base = resolve(
         runtime + [f"{name}=={version}" for name, version in everything.items() if name in ("pydantic", "numpy")]
     )
-    write("cpu.txt", {n: everything[n] for n in base}, "Generation without a GPU: what `make demo` installs.")
+    write("cpu.txt", {n: everything[n] for n in base}, "Generation and training without a GPU: what `make demo` installs.")
     write(
         "dev.txt", {n: v for n, v in everything.items() if n not in base}, "What tests and checks need beside cpu.txt."
     )
