@@ -10,6 +10,9 @@
     run.log            what was printed
     responses.jsonl, quarantine.jsonl, sft/, metrics.json      the results, written when all rows are finished
     samples.jsonl, groups.jsonl, votes.jsonl, preferences.jsonl, preferences/FORMAT/      the same of judging
+    labels.jsonl       what people said: events, appended, never replaced
+    merged.jsonl, merge.json, merge-explained.jsonl, merge-quarantine.jsonl, preferences-merged/      what `cai merge`
+    made train/ALGORITHM/   what `cai train` made
     history/<n>/       what `--update` replaced
 
 Nothing in the results depends on time, on the order in which rows finished, or on how often the run was interrupted.
@@ -43,7 +46,8 @@ RESULTS = (
         "quarantine.jsonl",
         "metrics.json",
     ),
-    *("sft", "preferences"),
+    *("merged.jsonl", "merge.json", "merge-explained.jsonl", "merge-quarantine.jsonl"),
+    *("sft", "preferences", "preferences-merged"),
 )
 JOURNALS = {"revise": "journal.jsonl", "sample": "sampled.jsonl", "judge": "judged.jsonl"}
 """By stage."""
@@ -107,6 +111,30 @@ class RunFolder:
     @property
     def preference_data(self) -> Path:
         return self.path / "preferences"
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels.jsonl"
+
+    @property
+    def merged(self) -> Path:
+        return self.path / "merged.jsonl"
+
+    @property
+    def merge_report(self) -> Path:
+        return self.path / "merge.json"
+
+    @property
+    def merge_explained(self) -> Path:
+        return self.path / "merge-explained.jsonl"
+
+    @property
+    def merge_quarantine(self) -> Path:
+        return self.path / "merge-quarantine.jsonl"
+
+    @property
+    def merged_data(self) -> Path:
+        return self.path / "preferences-merged"
 
     @property
     def attempts(self) -> Path:

@@ -1,0 +1,231 @@
+"""How far people agree, beyond chance, with intervals that know that pairs of one prompt belong together.
+
+All coefficients are computed from each task's counts of labels, so a bootstrap over clusters (prompts) is a product of
+matrices. Tasks with fewer than two votes tell nothing and are left out.
+
+- Krippendorff's alpha: 1 - observed / expected disagreement, with any number of votes a task (Krippendorff 2011,
+  "Computing Krippendorff's Alpha-Reliability"); nominal, or ordinal over the labels in their order.
+- Fleiss' kappa (1971), in its form for a varying number of votes: chance is the pooled shares, squared.
+- Gwet's AC1 (2008, Br. J. Math. Stat. Psychol. 61): chance by pi (1 - pi), so that it does not collapse where nearly
+all
+  votes are the same.
+- Cohen's kappa (1960) of two people.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cai.errors import InputError
+from cai.evals import stats
+from cai.labels.table import VoteTable
+
+Array = NDArray[np.float64]
+DRAWS = 1000
+Level = Literal["nominal", "ordinal"]
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A coefficient with its interval; `value` is None where it is not defined (all votes are the same label)."""
+
+    value: float | None
+    interval: stats.Interval | None
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "value": None if self.value is None else round(self.value, 4),
+            "ci": [round(end, 4) for end in self.interval.row()] if self.interval else None,
+        }
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a table of votes says about agreement.
+
+    Attributes:
+        tasks: those with two votes or more; `single` those with one.
+        observed: probability that two people say the same of a task, ties of labels counted as written.
+    """
+
+    votes: int
+    workers: int
+    tasks: int
+    single: int
+    observed: Coefficient
+    alpha_nominal: Coefficient
+    alpha_ordinal: Coefficient
+    fleiss_kappa: Coefficient
+    ac1: Coefficient
+
+    def row(self) -> dict[str, Any]:
+        named = ("observed", "alpha_nominal", "alpha_ordinal", "fleiss_kappa", "ac1")
+        counts = {"votes": self.votes, "workers": self.workers, "tasks": self.tasks, "single": self.single}
+        return counts | {name: getattr(self, name).row() for name in named}
+
+
+def agreement(
+    table: VoteTable, *, clusters: Mapping[str, str] | None = None, seed: int = 0, draws: int = DRAWS
+) -> Agreement:
+    """Agreement over all votes of a table.
+
+    Args:
+        clusters: the prompt of each task, where tasks share prompts; by default each is its own.
+
+    Raises:
+        InputError: no task has two votes.
+    """
+    counts = table.counts()
+    sizes = counts.sum(axis=1)
+    several = sizes > 1
+    if not several.any():
+        raise InputError("no item has labels of two people", mend="let people label some of the same items")
+    kept, sizes = counts[several], sizes[several]
+    names = [clusters.get(task, task) if clusters else task for task in np.asarray(table.tasks)[several]]
+    _, cluster = np.unique(np.asarray(names), return_inverse=True)
+    parts = _Parts.of(kept, sizes, cluster)
+    rng = np.random.default_rng(seed)
+    many = int(cluster.max()) + 1
+    weights = [np.ones((1, many))]
+    step = max(1, 4_000_000 // many)
+    if many > 1:
+        for begin in range(0, draws, step):
+            size = min(step, draws - begin)
+            weights.append(rng.multinomial(many, np.full(many, 1 / many), size=size).astype(np.float64))
+    found: dict[str, list[Array]] = {}
+    for block in weights:
+        for name, values in parts.coefficients(block).items():
+            found.setdefault(name, []).append(values)
+    told = {name: _coefficient(np.concatenate(values)) for name, values in found.items()}
+    return Agreement(
+        votes=len(table),
+        workers=len(np.unique(table.worker)),
+        tasks=int(several.sum()),
+        single=int((counts.sum(axis=1) == 1).sum()),
+        **told,
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Sums by cluster, from which every coefficient of any weighting of clusters follows.
+
+    `coincidences` (clusters, labels, labels): Krippendorff's, pairs of votes of a task over its votes less one.
+    `same`, `tasks` (clusters,): sum of the tasks' probabilities that two votes agree; number of tasks.
+    `shares` (clusters, labels): sum of the tasks' shares of each label.
+    """
+
+    coincidences: Array
+    same: Array
+    tasks: Array
+    shares: Array
+
+    @classmethod
+    def of(cls, counts: Array, sizes: Array, cluster: NDArray[np.int64]) -> _Parts:
+        many, kinds = int(cluster.max()) + 1, counts.shape[1]
+
+        def by_cluster(values: Array) -> Array:
+            return np.bincount(cluster, weights=values, minlength=many).astype(np.float64)
+
+        pairs = np.empty((many, kinds, kinds))
+        for one, other in itertools.product(range(kinds), repeat=2):
+            pairs[:, one, other] = by_cluster(counts[:, one] * (counts[:, other] - (one == other)) / (sizes - 1))
+        same = (counts * (counts - 1)).sum(axis=1) / (sizes * (sizes - 1))
+        shares = np.stack([by_cluster(counts[:, k] / sizes) for k in range(kinds)], axis=1)
+        return cls(pairs, by_cluster(same), by_cluster(np.ones(len(sizes))), shares)
+
+    def coefficients(self, weights: Array) -> dict[str, Array]:
+        """By name, shape (draws,), of clusters weighted as in each row of `weights`; NaN where not defined."""
+        kinds = self.shares.shape[1]
+        tasks = weights @ self.tasks
+        observed = (weights @ self.same) / tasks
+        shares = (weights @ self.shares) / tasks[:, None]
+        pairs: Array = np.asarray(np.tensordot(weights, self.coincidences, axes=1), dtype=np.float64)
+        chance = (shares**2).sum(axis=1)
+        gwet = (shares * (1 - shares)).sum(axis=1) / max(1, kinds - 1)
+        return {
+            "observed": observed,
+            "alpha_nominal": _alpha(pairs, "nominal"),
+            "alpha_ordinal": _alpha(pairs, "ordinal"),
+            "fleiss_kappa": _beyond(observed, chance),
+            "ac1": _beyond(observed, gwet),
+        }
+
+
+def _beyond(observed: Array, chance: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(chance < 1 - 1e-12, (observed - chance) / (1 - chance), np.nan)
+
+
+def _alpha(pairs: Array, level: Level) -> Array:
+    """Krippendorff's alpha of coincidence matrices, shape (draws, labels, labels)."""
+    n = pairs.sum(axis=2)
+    total = n.sum(axis=1)
+    kinds = n.shape[1]
+    if level == "nominal":
+        metric = np.broadcast_to(1 - np.eye(kinds), pairs.shape)
+    else:
+        # (sum of n_g for g from c to k, less half of both ends) squared.
+        upto = np.cumsum(n, axis=1)
+        between = upto[:, None, :] - upto[:, :, None] + n[:, :, None]
+        ends = (n[:, :, None] + n[:, None, :]) / 2
+        above = np.triu(np.ones((kinds, kinds)), 1)
+        metric = ((between - ends) ** 2) * above
+        metric = metric + metric.transpose(0, 2, 1)
+    seen = (pairs * metric).sum(axis=(1, 2))
+    by_chance = (n[:, :, None] * n[:, None, :] * metric).sum(axis=(1, 2)) / (total - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(by_chance > 1e-12, 1 - seen / by_chance, np.nan)
+
+
+def _coefficient(values: Array) -> Coefficient:
+    """The first is of the data as they are, the others of bootstrap draws."""
+    if np.isnan(values[0]):
+        return Coefficient(None, None)
+    drawn = values[1:][~np.isnan(values[1:])]
+    if len(drawn) < 20:
+        return Coefficient(float(values[0]), None)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Coefficient(float(values[0]), stats.Interval(float(low), float(high)))
+
+
+def cohen_kappa(one: Sequence[int], other: Sequence[int], kinds: int) -> float | None:
+    """Cohen's kappa of two people's labels of the same tasks; None where chance alone would agree always."""
+    left, right = np.asarray(one), np.asarray(other)
+    observed = float((left == right).mean())
+    chance = float(
+        (np.bincount(left, minlength=kinds) / len(left) * (np.bincount(right, minlength=kinds) / len(right))).sum()
+    )
+    return None if chance > 1 - 1e-12 else (observed - chance) / (1 - chance)
+
+
+def pairs_of_people(table: VoteTable, *, least: int = 10, most: int = 200) -> list[dict[str, Any]]:
+    """Cohen's kappa of every two people with at least `least` common tasks, the lowest first; at most `most` rows."""
+    by_worker: dict[int, dict[int, int]] = {}
+    for task, worker, label in zip(table.task.tolist(), table.worker.tolist(), table.label.tolist(), strict=True):
+        by_worker.setdefault(worker, {})[task] = label
+    found = []
+    for one, other in itertools.combinations(sorted(by_worker), 2):
+        common = by_worker[one].keys() & by_worker[other].keys()
+        if len(common) < least:
+            continue
+        left = [by_worker[one][task] for task in sorted(common)]
+        right = [by_worker[other][task] for task in sorted(common)]
+        kappa = cohen_kappa(left, right, len(table.labels))
+        same = sum(a == b for a, b in zip(left, right, strict=True)) / len(left)
+        found.append(
+            {
+                "workers": [table.workers[one], table.workers[other]],
+                "tasks": len(common),
+                "observed": round(same, 4),
+                "cohen_kappa": None if kappa is None else round(kappa, 4),
+            }
+        )
+    found.sort(key=lambda row: (row["cohen_kappa"] is None, row["cohen_kappa"], row["workers"]))
+    return found[:most]

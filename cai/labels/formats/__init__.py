@@ -1,0 +1,46 @@
+"""Formats of people's labels. Name = file; to add one, add a file.
+
+`task` makes a row to be labelled; `read` what a labelled row says, raising `InputError` for one that is broken;
+`notes` what
+is to be known of a whole file (columns that are lost, exports that hide something). `SUFFIX` is how a file of tasks is
+written: `json` (one array), `jsonl` or `csv`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from cai import plugins
+from cai.labels.items import Item
+from cai.labels.said import Said
+
+Row = Mapping[str, Any]
+
+
+class Format(Protocol):
+    """What a format's module offers."""
+
+    NAME: str
+    DESCRIPTION: str
+    SUFFIX: str
+
+    def task(self, item: Item, order: str) -> dict[str, Any]: ...
+
+    def read(self, row: Row) -> Sequence[Said]: ...
+
+    def notes(self, row: Row) -> Sequence[str]: ...
+
+
+def names() -> list[str]:
+    """Every format there is."""
+    return plugins.names(__name__)
+
+
+def load(name: str) -> Format:
+    """The format `name`.
+
+    Raises:
+        InputError: there is none; says which there are and which is nearest.
+    """
+    return cast(Format, plugins.load(__name__, name))

@@ -1,0 +1,13 @@
+"""JSONL with our own column names; `verdict` is of the order shown (left, right, tie, both_bad, abstain)."""
+
+from __future__ import annotations
+
+from cai.labels.formats._own import notes, read, task
+
+NAME = "jsonl"
+DESCRIPTION = (
+    "JSONL: pair_id, order, prompt, left, right, then annotator, verdict, strength, axis, seconds, note to fill in."
+)
+SUFFIX = "jsonl"
+
+__all__ = ["DESCRIPTION", "NAME", "SUFFIX", "notes", "read", "task"]

@@ -1,0 +1,225 @@
+"""People in the loop of a run: from its folder to the parts of `cai.labels` and back; what the commands call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai import runs
+from cai.config import load_recipe
+from cai.constitution.load import load_constitution
+from cai.errors import InputError
+from cai.labels import agreement as agree
+from cai.labels import annotators, beside, exchange
+from cai.labels.events import append_labels, effective, read_labels
+from cai.labels.items import Item, by_id, items_of, p_of_a
+from cai.labels.merge import Merged, flips, merge
+from cai.labels.policy import load_policy
+from cai.labels.table import VoteTable, votes_of
+from cai.pipeline import prepare
+from cai.pipeline.compared import read_preferences_of
+from cai.preferences import write_preferences
+from cai.records import HumanLabel, Preference
+from cai.runs import RunFolder
+from cai.stages.select import select
+from cai.store import Lock, encode, read_rows, replacing, write_json
+
+
+def judged(place: RunFolder) -> list[Preference]:
+    """The AI judge's preferences of a run.
+
+    Raises:
+        InputError: there are none yet.
+    """
+    if not place.preferences.is_file():
+        raise InputError(
+            "nothing has been judged",
+            where=str(place.path),
+            mend="run `cai judge` on the recipe; labels are of its pairs",
+        )
+    return list(read_preferences_of(place))
+
+
+def items(place: RunFolder, only: Path | None = None) -> list[Item]:
+    """The pairs of a run; with `only`, those that a file of `cai label route` names, in its order.
+
+    Raises:
+        InputError: nothing has been judged, or the file names a pair that is not there.
+    """
+    found = by_id(items_of(judged(place)))
+    if only is None:
+        return list(found.values())
+    chosen = []
+    for number, row in enumerate(read_rows(only), start=1):
+        name = str(row.get("comparison_id", ""))
+        if name not in found:
+            raise InputError(f"no comparison {name!r} in this run", where=f"{only}:{number}")
+        chosen.append(found[name])
+    return chosen
+
+
+def export_tasks(run: Path, out: Path, format_name: str, *, only: Path | None = None, limit: int | None = None) -> int:
+    """Write a run's pairs to be labelled elsewhere; how many."""
+    chosen = items(runs.open_run(run), only)
+    return exchange.export_tasks(out, chosen[:limit], format_name)
+
+
+def import_labels(
+    run: Path, file: Path, format_name: str, *, axis: str = "", strict: bool = False, dry_run: bool = False
+) -> exchange.ImportReport:
+    """Append what a file says to the run's log of labels. The same file again adds nothing.
+
+    Raises:
+        InputError: the file cannot be read; with `strict` also at its first broken row, and nothing is written.
+        RunError: another process works on the run.
+    """
+    place = runs.open_run(run)
+    with Lock(place.path):
+        known = by_id(items(place))
+        labels, report = exchange.read_labels_from(file, format_name, known, axis=axis, strict=strict)
+        if dry_run:
+            before = {label.id for label in read_labels(place.labels)}
+            report.added = len({label.id for label in labels} - before)
+        else:
+            report.added = append_labels(place.labels, labels)
+        report.known = len({label.id for label in labels}) - report.added
+        return report
+
+
+def write_demonstrations(run: Path, out: Path) -> int:
+    """Write the answers that people rewrote as SFT rows; how many."""
+    place = runs.open_run(run)
+    rows = list(exchange.demonstrations(effective(read_labels(place.labels)), by_id(items(place))))
+    with replacing(out) as file:
+        for row in rows:
+            file.write(encode(row))
+    return len(rows)
+
+
+def labels_of(place: RunFolder) -> list[HumanLabel]:
+    """The effective labels of a run.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = effective(read_labels(place.labels))
+    if not found:
+        raise InputError(
+            "nobody has labelled anything", where=str(place.path), mend="`cai label serve` or `cai label import`"
+        )
+    return found
+
+
+def agreement_of_run(run: Path, *, seed: int = 0) -> dict[str, Any]:
+    """How far the people of a run agree: by axis and principle, annotators, pairs of them, and beside the judge."""
+    place = runs.open_run(run)
+    labels, made = labels_of(place), judged(place)
+    known = by_id(items_of(made))
+    prompt = {name: item.prompt_id for name, item in known.items()}
+    report: dict[str, Any] = {"run": place.path.name, "axes": {}, "principles": {}}
+    suspects: dict[str, dict[str, str]] = {}
+    for axis in sorted({label.axis for label in labels}):
+        with contextlib.suppress(InputError):
+            table = votes_of(labels, axis=axis)
+            report["axes"][axis] = _agreement(table, prompt, seed)
+            suspects.setdefault("random", {}).update(annotators.at_random(table))
+    for name in sorted({each for item in known.values() for each in item.principle_ids}):
+        inside = [label for label in labels if name in getattr(known.get(label.comparison_id), "principle_ids", ())]
+        with contextlib.suppress(InputError):
+            report["principles"][name] = agree.agreement(_over_axes(inside), clusters=prompt, seed=seed).row()
+    suspects["position"] = annotators.by_position(labels)
+    suspects["length"] = annotators.by_length(labels, known)
+    report["suspects"] = {kind: found for kind, found in suspects.items() if found}
+    p = {(row.comparison_id, row.axis): said for row in made if (said := p_of_a(row)) is not None}
+    report["beside_the_judge"] = beside.beside(labels, p, known, seed=seed)
+    return report
+
+
+def agreement_of_table(table: VoteTable, *, seed: int = 0) -> dict[str, Any]:
+    """The same of a file of votes, in which nothing is known of texts or judges."""
+    return _agreement(table, {}, seed) | {
+        "suspects": {"random": found} if (found := annotators.at_random(table)) else {}
+    }
+
+
+def _agreement(table: VoteTable, prompt: Mapping[str, str], seed: int) -> dict[str, Any]:
+    told = agree.agreement(table, clusters=prompt, seed=seed).row()
+    told["annotators"] = {name: round(value, 4) for name, value in sorted(annotators.reliability(table).items())}
+    told["pairs"] = agree.pairs_of_people(table)
+    return told
+
+
+def _over_axes(labels: Sequence[HumanLabel]) -> VoteTable:
+    """Votes of several axes in one table, each axis with tasks of its own."""
+    from cai.labels.table import SAID
+
+    kept = [label for label in labels if label.verdict in SAID]
+    return VoteTable.of(
+        [label.comparison_id if not label.axis else f"{label.comparison_id} {label.axis}" for label in kept],
+        [label.annotator for label in kept],
+        [SAID[label.verdict] for label in kept],
+        order=("a", "tie", "b"),
+    )
+
+
+# --- merging ----------------------------------------------------------------------------------------------------------
+
+
+def merged(run: Path, policy: str) -> Merged:
+    """What a policy makes of a run's labels and judge; writes nothing."""
+    place = runs.open_run(run)
+    name, rule = load_policy(policy)
+    return merge(name, rule, read_labels(place.labels), judged(place))
+
+
+def merge_run(run: Path, policy: str) -> dict[str, Any]:
+    """Merge a run's labels into its preferences and write all that comes of it; the report.
+
+    Writes `merged.jsonl`, `merge-explained.jsonl`, `merge-quarantine.jsonl`, `merge.json`, and the recipe's formats
+    under `preferences-merged/`. Equal inputs give equal bytes.
+
+    Raises:
+        InputError: no such run or policy, or nothing has been judged.
+        RunError: another process works on the run.
+    """
+    place = runs.open_run(run)
+    with Lock(place.path):
+        found = merged(run, policy)
+        job = prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
+        _write(place.merged, (row.row() for row in found.preferences))
+        _write(place.merge_explained, found.explained)
+        _write(place.merge_quarantine, (row.row() for row in found.quarantined))
+        left_out: dict[str, int] = {}
+        written = {}
+        for name in job.loaded.recipe.preferences.formats:
+            left_out.clear()
+            choices = select(lambda: iter(found.preferences), job.select, left_out=left_out)
+            written[name] = write_preferences(place.merged_data / name, choices, name).row()
+        report = found.report | {
+            "warnings": list(found.warnings),
+            "left_out": dict(sorted(left_out.items())),
+            "formats": written,
+        }
+        write_json(place.merge_report, report)
+        return report
+
+
+def differ(run: Path, policy: str, other: str) -> list[dict[str, Any]]:
+    """The pairs that a change from `policy` to `other` would flip."""
+    return flips(merged(run, policy), merged(run, other))
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with replacing(path) as file:
+        for row in rows:
+            file.write(encode(row))
+
+
+def explained(place: RunFolder, id: str) -> Iterator[dict[str, Any]]:
+    """What each vote contributed to the merged preferences that `id` names, by their own or their comparison's id."""
+    if place.merge_explained.is_file():
+        for row in read_rows(place.merge_explained):
+            if any(str(row[key]).startswith(id) for key in ("id", "comparison_id")):
+                yield row
