@@ -57,6 +57,11 @@ class LoadedRecipe:
             data["judge"]["options"] = self.judge.model_dump(mode="json")
         if self.recipe.preferences.calibration:
             data["preferences"]["calibration"] = str(self.resolve(self.recipe.preferences.calibration).resolve())
+        for block in data["train"].values():
+            for given in [block, *block["pairs"]]:
+                for key in ("parent", "data", "path"):
+                    if given.get(key):
+                        given[key] = str(self.resolve(given[key]).resolve())
         data["reuse"] = [str(self.resolve(run).resolve()) for run in data["reuse"]]
         return data
 
@@ -78,7 +83,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     recipe = yamlfile.validate(document, Recipe)
     folder = path.resolve().parent
     _formats(document, recipe)
+    _training(recipe)
     return LoadedRecipe(recipe, folder, _models(document, recipe, folder), _judge(document, recipe, folder))
+
+
+def _training(recipe: Recipe) -> None:
+    """Settings of every `train` block, checked by their algorithms, which load nothing heavy for it."""
+    for name, block in recipe.train.items():
+        algorithm = plugins.load("cai.training.algorithms", name)
+        yamlfile.validate(Document(f"train.{name}.settings", dict(block.settings), {}, {}), algorithm.Config)
 
 
 @dataclass(frozen=True)

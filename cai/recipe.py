@@ -160,6 +160,34 @@ class RetryConfig(StrictModel):
     give_up_after: int = Field(20, ge=1, description="Failed requests in a row after which the run stops, resumable.")
 
 
+class PairsFrom(StrictModel):
+    """One part of the mixture of preferences that a model is trained on."""
+
+    name: str = Field("", description="Stands in reports; by default the path's last part.")
+    path: str = Field("", description="Folder of `train` and `test`, or a file; blank: this run's preferences.")
+    axes: tuple[str, ...] = Field((), description="Axes taken; empty: all.")
+    sources: tuple[str, ...] = Field((), description="ai, human, human+ai; empty: all.")
+    weight: float = Field(1.0, gt=0, description="Of each of its rows in the loss.")
+
+
+class TrainConfig(StrictModel):
+    """How one algorithm is trained; see `cai train ALGORITHM --settings` for what `settings` can say."""
+
+    parent: str = Field("", description="Folder of the model to train; blank: what this run trained before, or policy.")
+    data: str = Field("", description="SFT data instead of this run's: a folder of train.jsonl and test.jsonl.")
+    pairs: tuple[PairsFrom, ...] = Field(
+        (), description="The mixture; empty: this run's preferences, merged if merged."
+    )
+    rewards: tuple[dict[str, Any], ...] = Field(
+        (), description="For RL: {kind: model | rating | judge | rules, weight, ...}; empty: this run's reward model."
+    )
+    gold: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Scores that are only watched, by name, as in `rewards`."
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="The algorithm's own.")
+    trl: dict[str, Any] = Field(default_factory=dict, description="For TRL's config object, as it is.")
+
+
 class Recipe(StrictModel):
     """One run."""
 
@@ -168,6 +196,9 @@ class Recipe(StrictModel):
     constitution: str = Field("default", description="Name, or path of a .yaml file.")
     prompts: tuple[PromptSource, ...] = Field(min_length=1)
     models: dict[str, Any] = Field(description="By role: policy, critic, reviser; a role may name another role.")
+    train: dict[str, TrainConfig] = Field(
+        default_factory=dict, description="By algorithm: sft, rm, dpo, ppo, grpo, rloo."
+    )
     rows_in_flight: int = Field(0, ge=0, description="Rows worked on at once; 0 chooses from the backends' seats.")
     reuse: tuple[str, ...] = Field((), description="Earlier runs whose completions are used where requests are equal.")
     retry: RetryConfig = Field(default_factory=RetryConfig)

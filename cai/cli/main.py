@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import cai
-from cai.cli import constitution, init, label, merge, prompts, run
+from cai.cli import constitution, init, label, merge, prompts, run, train
 from cai.cli import eval as evaluation
 from cai.cli.common import examples
 
@@ -36,6 +36,7 @@ init.register(app)
 app.add_typer(constitution.app, name="constitution", rich_help_panel="Principles and prompts")
 app.add_typer(prompts.app, name="prompts", rich_help_panel="Principles and prompts")
 run.register(app)
+train.register(app)
 app.add_typer(label.app, name="label", rich_help_panel="People")
 merge.register(app)
 app.add_typer(evaluation.app, name="eval", rich_help_panel="Measure")

@@ -1,8 +1,8 @@
 """A mean of people's labels from few of them and the judge's on all: prediction-powered inference.
 
 theta = lambda mean(f, unlabelled) + mean(y - lambda f, labelled), lambda chosen for the least variance (Angelopoulos
-et al. 2023, arXiv 2301.09633; PPI++ 2311.01453, section 6). Unbiased whatever the judge is worth, if the labelled are a random
-sample; a good judge narrows the interval, a useless one gets lambda near 0. Prompts are the units: pairs of one
+et al. 2023, arXiv 2301.09633; PPI++ 2311.01453, section 6). Unbiased whatever the judge is worth, if the labelled are a
+random sample; a good judge narrows the interval, a useless one gets lambda near 0. Prompts are the units: pairs of one
 prompt are averaged first.
 """
 

@@ -1,0 +1,265 @@
+"""`cai train`: from a recipe to a training job; the only place that turns one into the other.
+
+What an algorithm trains on by default is what this run made: `sft` the policy on the run's SFT data; `rm` and `dpo`
+what
+`sft` made, on the run's preferences (merged with people's labels where `cai merge` was run); `ppo`, `grpo` and `rloo`
+what `sft` made, with the reward of this run's `rm`, on the prompts that are not held out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai import plugins, runs
+from cai.config import LoadedRecipe
+from cai.constitution.load import load_constitution
+from cai.engine import Engine, Generate
+from cai.errors import InputError
+from cai.pipeline.begin import read_prompts
+from cai.progress import Reporter
+from cai.recipe import TrainConfig
+from cai.records import Prompt
+from cai.runs import RunFolder
+from cai.stages.export import split_of
+from cai.store import Lock, Log, write_json
+from cai.training import algorithms
+from cai.training.base import Job, Outcome, Reward
+from cai.training.data import PairSource
+from cai.training.rewards import Ask, Tools
+from cai.yamlfile import Document, StrictModel, validate
+
+ON_SFT = ("rm", "dpo", "ppo", "grpo", "rloo")
+RL = ("ppo", "grpo", "rloo")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An algorithm with its settings and job, nothing loaded."""
+
+    algorithm: Any
+    settings: StrictModel
+    job: Job
+
+
+def settings_of(name: str, given: Mapping[str, Any], where: str) -> StrictModel:
+    """An algorithm's validated settings.
+
+    Raises:
+        InputError: no such algorithm; InvalidFile: a setting it has not got (names the nearest) or a wrong value.
+    """
+    algorithm = algorithms.load(name)
+    return validate(Document(where, dict(given), {}, {}), algorithm.Config)
+
+
+def run_folder(loaded: LoadedRecipe, given: Path | None) -> Path:
+    """Where the run is."""
+    return given or Path("runs") / loaded.recipe.name
+
+
+def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, out: Path | None = None) -> Prepared:
+    """The job of an algorithm, everything that can be known before loading checked.
+
+    Raises:
+        InputError: no such algorithm or setting, or what it is to be trained on is not there.
+    """
+    algorithm = algorithms.load(name)
+    block = loaded.recipe.train.get(name, TrainConfig())
+    settings = settings_of(name, block.settings, f"train.{name}.settings")
+    place = RunFolder(folder)
+    watched, training = _prompts(loaded, place)
+    tools = _tools(loaded, place)
+    job = Job(
+        name=name,
+        out=out or place.path / "train" / name,
+        parent=_parent(name, block, loaded, place),
+        seed=loaded.recipe.seed,
+        conversations=_data(block, loaded, place) if name == "sft" else None,
+        pairs=_pairs(block, loaded, place) if name in ("rm", "dpo") else (),
+        prompts=training if name in RL else (),
+        watched=watched,
+        reward=_reward(block.rewards, tools) if name in RL else None,
+        gold={label: _reward((given,), tools) for label, given in block.gold.items()},
+        lineage=_lineage(loaded, place),
+        trl=block.trl,
+        say=report.say,
+    )
+    return Prepared(algorithm, settings, job)
+
+
+def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
+    """Train; on a folder that holds part of the same training, what is left of it.
+
+    Args:
+        fresh: set an earlier training in the folder aside and begin anew.
+
+    Raises:
+        CaiError: see the algorithm; what was finished is kept.
+        KeyboardInterrupt: stopped, resumable.
+    """
+    job = prepared.job
+    with _hold(job.out):
+        if fresh and job.out.exists():
+            _set_aside(job.out)
+        job.steps.mkdir(parents=True, exist_ok=True)
+        outcome: Outcome = prepared.algorithm.train(job, prepared.settings)
+        if _main():
+            write_json(job.out / "metrics.json", outcome.metrics)
+        return outcome
+
+
+def _main() -> bool:
+    """Whether this is the first of several processes that `accelerate launch` started, or the only one."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    if not _main():  # the first process holds it for all
+        yield
+        return
+    with Lock(folder):
+        yield
+
+
+def _set_aside(folder: Path) -> None:
+    if not _main():
+        return
+    numbers = [int(path.name) for path in (folder / "history").glob("*") if path.name.isdigit()]
+    target = folder / "history" / f"{max(numbers, default=0) + 1:03d}"
+    target.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.name not in ("history", ".lock"):
+            shutil.move(str(path), target / path.name)
+
+
+def _prompts(loaded: LoadedRecipe, place: RunFolder) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+    """The run's prompts: held out, and to be trained on; split as the run's data are."""
+    if not place.prompts.is_file():
+        return (), ()
+    options = loaded.recipe
+    split: dict[str, list[Prompt]] = {"train": [], "test": []}
+    for prompt in read_prompts(place):
+        split[split_of(prompt, options.sft.test_fraction, options.seed)].append(prompt)
+    return tuple(split["test"]), tuple(split["train"])
+
+
+def _parent(name: str, block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> Path:
+    if block.parent:
+        return loaded.resolve(block.parent)
+    before = place.path / "train" / "sft" / "checkpoint"
+    if name in ON_SFT and (before / "config.json").is_file():
+        return before
+    found = loaded.models.get("policy")
+    model = getattr(found[1], "model", "") if found else ""
+    if found is None or found[0] != "vllm" or not model:
+        raise InputError(
+            f"what {name} is to be trained from is not said",
+            where=f"train.{name}.parent",
+            mend="name a folder: the policy is not a model on this machine",
+        )
+    return loaded.resolve(model)
+
+
+def _data(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> Path:
+    return loaded.resolve(block.data) if block.data else place.sft
+
+
+def _pairs(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> tuple[PairSource, ...]:
+    own = place.merged_data / "trl" if (place.merged_data / "trl").is_dir() else place.preference_data / "trl"
+    if not block.pairs:
+        return (PairSource(own.parent.name, own),)
+    found = []
+    for given in block.pairs:
+        path = loaded.resolve(given.path) if given.path else own
+        name = given.name or (path.parent.name if path.name == "trl" else path.name)
+        while any(name == other.name for other in found):
+            name += "+"
+        found.append(PairSource(name, path, given.axes, given.sources, given.weight))
+    return tuple(found)
+
+
+def _lineage(loaded: LoadedRecipe, place: RunFolder) -> dict[str, Any]:
+    told: dict[str, Any] = {"run": loaded.recipe.name}
+    if place.constitution.is_file():
+        constitution = load_constitution(place.path)
+        told["constitution"] = constitution.name
+    manifest = runs.RunFolder(place.path).read_manifest()
+    if manifest is not None:
+        told["inputs"] = manifest.get("inputs", {})
+    if loaded.recipe.sft.license:
+        told["license"] = loaded.recipe.sft.license
+    return told
+
+
+# --- rewards ----------------------------------------------------------------------------------------------------------
+
+
+def _reward(given: Sequence[Mapping[str, Any]], tools: Tools) -> Reward:
+    """One reward, or several combined by their weights.
+
+    Raises:
+        InputError: no such kind or option, or what it needs is not there.
+    """
+    from cai.training.rewards._combine import combined
+
+    parts = []
+    for number, one in enumerate(given or ({"kind": "model"},)):
+        options = dict(one)
+        kind = str(options.pop("kind", ""))
+        weight = float(options.pop("weight", 1.0))
+        module = plugins.load("cai.training.rewards", kind)
+        config = validate(Document(f"rewards.{number} ({kind})", options, {}, {}), module.Config)
+        parts.append((module.build(config, tools), weight))
+    return combined(parts)
+
+
+def _tools(loaded: LoadedRecipe, place: RunFolder) -> Tools:
+    made = place.path / "train" / "rm" / "checkpoint"
+    return Tools(
+        seed=loaded.recipe.seed,
+        folder=loaded.folder,
+        ask=lambda role: _asker(loaded, place, role),
+        fingerprint=lambda role: _print_of(loaded, role),
+        reward_model=made if (made / "config.json").is_file() else None,
+    )
+
+
+def _model(loaded: LoadedRecipe, role: str) -> tuple[str, StrictModel]:
+    if role not in loaded.models:
+        raise InputError(f"no model {role!r}", where="models", mend=f"there are: {', '.join(loaded.models)}")
+    return loaded.models[role]
+
+
+def _print_of(loaded: LoadedRecipe, role: str) -> str:
+    backend, config = _model(loaded, role)
+    return str(plugins.load("cai.backends", backend).fingerprint(config))
+
+
+def _asker(loaded: LoadedRecipe, place: RunFolder, role: str) -> Ask:
+    """Runs coroutines with a model behind every role; loaded with the first question, its answers kept in a log."""
+    name, config = _model(loaded, role)
+    kept: dict[str, Any] = {}
+
+    def ask(coroutines: Sequence[Callable[[Generate], Any]]) -> list[Any]:
+        if not kept:
+            kept["loop"] = asyncio.new_event_loop()
+            kept["backend"] = plugins.load("cai.backends", name).build(config, seed=loaded.recipe.seed)
+            kept["log"] = Log(place.path / "train" / "requests.jsonl", key="key")
+        backend = kept["backend"]
+        engine = Engine(dict.fromkeys(loaded.recipe.names, backend), kept["log"])
+
+        async def together() -> list[Any]:
+            return list(await asyncio.gather(*(one(engine.generate) for one in coroutines)))
+
+        found: list[Any] = kept["loop"].run_until_complete(together())
+        return found
+
+    return ask

@@ -1,0 +1,73 @@
+"""What SFT, reward model and DPO share: their settings, TRL's arguments from them, and how a training ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cai.training.base import Job, Outcome
+from cai.training.lineage import write_lineage
+from cai.training.models import Lora, save
+from cai.yamlfile import StrictModel
+
+
+class Settings(StrictModel):
+    """Settings that every one of them has; everything else goes into `trl:`."""
+
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int = Field(0, ge=0, description="End after so many steps; 0: after the epochs.")
+    batch: int = Field(16, ge=1, description="Elements (conversations, or groups of pairs) a step and process.")
+    micro_batch: int = Field(4, ge=1, description="Of these, in one forward pass.")
+    learning_rate: float = Field(1e-5, gt=0)
+    max_length: int = Field(
+        1024, ge=16, description="Tokens of prompt and answer; longer rows are left out and counted."
+    )
+    lora: Lora | None = Field(None, description="Adapters instead of every weight, merged at the end.")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    save_every: int = Field(100, ge=1, description="Steps between checkpoints to resume from.")
+
+    def arguments(self) -> dict[str, Any]:
+        """TRL's names for them."""
+        micro = min(self.micro_batch, self.batch)
+        return {
+            "num_train_epochs": self.epochs,
+            "max_steps": self.max_steps or -1,
+            "per_device_train_batch_size": micro,
+            "per_device_eval_batch_size": micro,
+            "gradient_accumulation_steps": max(1, self.batch // micro),
+            "learning_rate": self.learning_rate,
+            "max_length": self.max_length,
+            "save_steps": self.save_every,
+            "gradient_checkpointing": False,
+            "bf16": self.dtype == "bfloat16",
+            "fp16": False,
+            "use_cpu": not _accelerated(),
+        }
+
+
+def _accelerated() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def finish(
+    job: Job, trainer: Any, tokenizer: Any, settings: StrictModel, data: Mapping[str, Any], metrics: dict[str, Any]
+) -> Outcome:
+    """Write the checkpoint (by the main process) with its card and lineage."""
+    if trainer.accelerator.is_main_process or trainer.is_fsdp_enabled:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        save(model, tokenizer, job.checkpoint)
+        write_lineage(
+            job.checkpoint,
+            algorithm=job.name,
+            parent=job.parent,
+            given=job.lineage,
+            settings={**settings.model_dump(mode="json"), "trl": dict(job.trl)},
+            data=data,
+            metrics=metrics,
+        )
+    trainer.accelerator.wait_for_everyone()
+    return Outcome(job.checkpoint, metrics)

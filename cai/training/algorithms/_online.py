@@ -1,0 +1,136 @@
+"""What GRPO and RLOO share: TRL's trainers with our rewards in place of its reward functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from cai.errors import InputError
+from cai.records import content_hash, messages_from
+from cai.training.algorithms._common import finish
+from cai.training.base import Job, Outcome, Reward, TrainingError
+from cai.training.data import check_template
+from cai.training.models import Lora, check_parent, load_model, load_tokenizer, peft_config
+from cai.training.watch import WatchConfig
+from cai.yamlfile import StrictModel
+
+
+class OnlineSettings(StrictModel):
+    """Settings of both; everything else goes into `trl:`."""
+
+    steps: int = Field(100, ge=1, description="Steps of the optimiser.")
+    batch: int = Field(32, ge=1, description="Answers a step and process; a multiple of samples_per_prompt.")
+    micro_batch: int = Field(8, ge=1, description="Of these, in one forward pass.")
+    samples_per_prompt: int = Field(8, ge=2, description="Answers to one prompt, which are compared with one another.")
+    max_new_tokens: int = Field(256, ge=1)
+    max_prompt_tokens: int = Field(2048, ge=1, description="A longer prompt is refused before anything is loaded.")
+    temperature: float = Field(1.0, gt=0)
+    learning_rate: float = Field(1e-5, gt=0)
+    beta: float = Field(0.05, ge=0, description="Weight of the KL penalty to the parent.")
+    lora: Lora | None = Field(Lora(), description="null: every weight is trained.")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    trust_reward_model: bool = Field(False, description="Use a reward model that failed its own report.")
+    save_every: int = Field(50, ge=1, description="Steps between checkpoints to resume from.")
+    watch: WatchConfig = WatchConfig()
+
+    @model_validator(mode="after")
+    def _divides(self) -> OnlineSettings:
+        if self.batch % self.samples_per_prompt or self.batch % min(self.micro_batch, self.batch):
+            raise ValueError(
+                f"batch {self.batch} must be a multiple of samples_per_prompt {self.samples_per_prompt} "
+                f"and of micro_batch {self.micro_batch}"
+            )
+        return self
+
+    def arguments(self) -> dict[str, Any]:
+        """TRL's names for them."""
+        import torch
+
+        micro = min(self.micro_batch, self.batch)
+        return {
+            "max_steps": self.steps,
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": self.batch // micro,
+            "num_generations": self.samples_per_prompt,
+            "max_completion_length": self.max_new_tokens,
+            "temperature": self.temperature,
+            "learning_rate": self.learning_rate,
+            "beta": self.beta,
+            "save_steps": self.save_every,
+            "gradient_checkpointing": False,
+            "bf16": self.dtype == "bfloat16",
+            "fp16": False,
+            "use_cpu": not torch.cuda.is_available(),
+        }
+
+
+def reward_function(reward: Reward) -> Callable[..., list[float]]:
+    """`reward` as TRL calls it: lists of conversations, and of answers as lists of one message.
+
+    Raises:
+        TrainingError: a score is not a finite number.
+    """
+
+    def score(prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
+        answers = [completion[-1]["content"] for completion in completions]
+        scores = reward([messages_from(prompt) for prompt in prompts], answers)
+        if len(scores) != len(answers) or not all(math.isfinite(value) for value in scores):
+            raise TrainingError(f"the reward {reward.name!r} did not give one finite score for each answer")
+        return scores
+
+    score.__name__ = reward.name
+    return score
+
+
+def train_online(
+    job: Job, config: OnlineSettings, trainer_class: type[Any], arguments_class: type[Any], defaults: Mapping[str, Any]
+) -> Outcome:
+    """Train with one of TRL's online trainers; the same call resumes."""
+    from datasets import Dataset
+
+    from cai.training import runner
+    from cai.training.ppo.rollout import encode
+
+    assert job.reward is not None
+    tokenizer = load_tokenizer(job.parent)
+    check_template(tokenizer, str(job.parent))
+    encode(job.prompts, tokenizer, longest=config.max_prompt_tokens)
+    digest = content_hash([prompt.id for prompt in job.prompts], getattr(job.reward, "id", job.reward.name))
+    settings = config.model_dump(mode="json", exclude={"save_every", "watch", "trust_reward_model"})
+    resume = runner.begin(job, settings, digest)
+    tokenizer.padding_side = "left"
+    rows = [{"prompt": [turn.row() for turn in prompt.messages]} for prompt in job.prompts]
+    trainer = trainer_class(
+        model=load_model(job.parent, "causal", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
+        reward_funcs=reward_function(job.reward),
+        args=runner.arguments(arguments_class, job, {**config.arguments(), **defaults}),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=peft_config(config.lora, "causal"),
+    )
+    metrics = runner.run(job, trainer, resume)
+    data = {"digest": digest, "prompts": len(job.prompts)}
+    return finish(job, trainer, tokenizer, config, data, metrics)
+
+
+def check(job: Job, config: Any) -> None:
+    """What can be known before anything is loaded, for every algorithm that needs a reward.
+
+    Raises:
+        InputError: no reward, no prompts, a reward model that its own report calls unusable, or no parent.
+    """
+    if job.reward is None:
+        raise InputError(f"{job.name} needs a reward", mend=f"give the recipe's train.{job.name} a `reward`")
+    if not job.prompts:
+        raise InputError(f"{job.name} has no prompts to train on", mend="give the recipe prompts that are not held out")
+    doubt = getattr(job.reward, "doubt", "")
+    if doubt and not config.trust_reward_model:
+        raise InputError(
+            f"the reward is not fit for use: {doubt}",
+            where=job.reward.name,
+            mend="train a better one, or set trust_reward_model: true",
+        )
+    check_parent(job.parent, "causal")

@@ -1,0 +1,63 @@
+"""DPO on soft labels (Rafailov et al. 2023, arXiv 2305.18290), by TRL's DPOTrainer with our loss."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cai.training.algorithms._common import Settings, finish
+from cai.training.base import Job, Outcome
+from cai.training.data import check_template, encode, read_pairs
+from cai.training.models import check_parent, load_model, load_tokenizer, peft_config
+
+HELP = "Direct preference optimisation on soft labels: the simple way, without a reward model."
+
+
+class Config(Settings):
+    """Options of DPO."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    beta: float = Field(0.1, gt=0, description="How strongly the policy is held to its parent.")
+    soft: bool = Field(True, description="Train on the probability; false: on which side it falls, without ties.")
+
+
+def train(job: Job, config: Config) -> Outcome:
+    """Train; the same call resumes.
+
+    Raises:
+        InputError: no pairs, identical answers, an empty split, no chat template, or another model.
+        TrainingError: NaN loss, or not enough memory.
+    """
+    pairs = read_pairs(job.pairs, ties=config.soft, hard=not config.soft)
+    check_parent(job.parent, "causal")
+    tokenizer = load_tokenizer(job.parent)
+    check_template(tokenizer, str(job.parent))
+    encoded, dropped = encode(pairs.train, tokenizer, longest=config.max_length)
+    held, dropped_test = encode(pairs.test, tokenizer, longest=config.max_length) if pairs.test else ([], 0)
+    data = {"digest": pairs.digest, "mixture": pairs.mixture, "too_long": dropped + dropped_test}
+    job.say(f"{sum(len(e.element.pairs) for e in encoded)} pairs in {len(encoded)} groups; {len(held)} groups held out")
+
+    from datasets import Dataset
+    from trl import DPOConfig
+
+    from cai.training import runner
+    from cai.training.batches import PairCollator
+    from cai.training.trainers import SoftDPOTrainer
+
+    resume = runner.begin(job, config.model_dump(mode="json", exclude={"save_every"}), pairs.digest)
+    arguments = runner.arguments(
+        DPOConfig, job, {**config.arguments(), "beta": config.beta, "precompute_ref_log_probs": True}
+    )
+    trainer = SoftDPOTrainer(
+        model=load_model(job.parent, "causal", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
+        args=arguments,
+        data_collator=PairCollator(tokenizer.pad_token_id),
+        train_dataset=Dataset.from_list([e.row() for e in encoded]),
+        eval_dataset=Dataset.from_list([e.row() for e in held]) if held else None,
+        processing_class=tokenizer,
+        peft_config=peft_config(config.lora, "causal"),
+    )
+    metrics = runner.run(job, trainer, resume)
+    if held:
+        told = trainer.evaluate()
+        metrics |= {key: float(value) for key, value in told.items() if key in ("eval_loss", "eval_rewards/accuracies")}
+    return finish(job, trainer, tokenizer, config, data, metrics)

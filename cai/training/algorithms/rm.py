@@ -1,0 +1,90 @@
+"""Reward model on soft labels, by TRL's RewardTrainer with our loss; ends with a report on held-out pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from cai.training import rmreport
+from cai.training.algorithms._common import Settings, finish
+from cai.training.base import Job, Outcome
+from cai.training.data import check_template, encode, read_pairs
+from cai.training.models import check_parent, load_model, load_tokenizer, peft_config
+
+HELP = "Reward model on soft preference labels; reports whether it can be used."
+
+
+class Config(Settings):
+    """Options of the reward model."""
+
+    soft: bool = Field(True, description="Train on the probability; false: on which side it falls.")
+    usable_from: float = Field(0.55, ge=0.5, le=1, description="Held-out accuracy below which PPO refuses it.")
+
+
+def train(job: Job, config: Config) -> Outcome:
+    """Train; the same call resumes.
+
+    Raises:
+        InputError: no pairs, identical answers, an empty split, no chat template, or another model.
+        TrainingError: NaN loss, or not enough memory.
+    """
+    pairs = read_pairs(job.pairs, ties=True, hard=not config.soft)
+    check_parent(job.parent, "reward")
+    tokenizer = load_tokenizer(job.parent)
+    check_template(tokenizer, str(job.parent))
+    encoded, dropped = encode(pairs.train, tokenizer, longest=config.max_length)
+    held, dropped_test = encode(pairs.test, tokenizer, longest=config.max_length) if pairs.test else ([], 0)
+    data = {"digest": pairs.digest, "mixture": pairs.mixture, "too_long": dropped + dropped_test}
+    job.say(f"{sum(len(e.element.pairs) for e in encoded)} pairs in {len(encoded)} groups; {len(held)} groups held out")
+
+    from datasets import Dataset
+    from trl import RewardConfig
+
+    from cai.training import runner
+    from cai.training.batches import PairCollator
+    from cai.training.trainers import SoftRewardTrainer
+
+    resume = runner.begin(job, config.model_dump(mode="json", exclude={"save_every", "usable_from"}), pairs.digest)
+    arguments = runner.arguments(RewardConfig, job, config.arguments())
+    trainer = SoftRewardTrainer(
+        model=load_model(job.parent, "reward", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
+        args=arguments,
+        data_collator=PairCollator(tokenizer.pad_token_id),
+        train_dataset=Dataset.from_list([e.row() for e in encoded]),
+        processing_class=tokenizer,
+        peft_config=peft_config(config.lora, "reward"),
+    )
+    metrics = runner.run(job, trainer, resume)
+    told = rmreport.report(held, scorer(trainer, tokenizer.pad_token_id), threshold=config.usable_from, seed=job.seed)
+    if "accuracy" in told:
+        metrics |= {"held_out_accuracy": told["accuracy"]["mean"], "held_out_ece": told["ece"]}
+    outcome = finish(job, trainer, tokenizer, config, data, metrics | {"usable": told["usable"]})
+    if trainer.accelerator.is_main_process:
+        rmreport.write(job.checkpoint, told)
+    job.say("the reward model can be used" if told["usable"] else f"PPO will refuse this reward model: {told['why']}")
+    return outcome
+
+
+def scorer(trainer: Any, pad: int) -> rmreport.Score:
+    """Scores of token rows by the trainer's model."""
+    import torch
+
+    def score(rows: Any, batch: int) -> list[float]:
+        model = trainer.accelerator.unwrap_model(trainer.model).eval()
+        found: dict[int, float] = {}
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for begin in range(0, len(order), batch):
+            some = order[begin : begin + batch]
+            ids = torch.full((len(some), max(len(rows[i]) for i in some)), pad)
+            mask = torch.zeros_like(ids)
+            for place, i in enumerate(some):
+                ids[place, : len(rows[i])] = torch.tensor(list(rows[i]))
+                mask[place, : len(rows[i])] = 1
+            device = next(model.parameters()).device
+            with torch.no_grad():
+                logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
+            found.update(zip(some, logits[:, 0].float().tolist(), strict=True))
+        return [found[i] for i in range(len(rows))]
+
+    return score

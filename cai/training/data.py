@@ -1,0 +1,284 @@
+"""The rows that training reads: conversations, and preferences grouped so that all pairs of a prompt stay together."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai.errors import InputError
+from cai.preferences import read_preferences
+from cai.records import Message, Messages, Preference, content_hash, messages_from
+from cai.store import read_rows
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """One part of a mixture of preferences.
+
+    Attributes:
+        name: stands in reports.
+        path: a folder with `train` and, where anything is held out, `test` (any format that `cai.preferences` reads),
+        or
+            one file, of which `test_fraction` of the prompts are held out by hash.
+        axes, sources: those taken; empty for all. People's helpfulness and AI harmlessness are two sources of a
+        mixture. weight: of each of its rows in the loss.
+    """
+
+    name: str
+    path: Path
+    axes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    weight: float = 1.0
+    test_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers of an element, by their places, with the soft label that `first` is better."""
+
+    first: int
+    second: int
+    p: float
+    weight: float
+    axis: str
+    source: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Element:
+    """All pairs of a group: one element of a batch (InstructGPT, arXiv 2203.02155, section 3.5).
+
+    Attributes:
+        answers: distinct texts.
+    """
+
+    group_id: str
+    prompt_id: str
+    messages: Messages
+    answers: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A mixture as it was read.
+
+    Attributes:
+        mixture: counts by source, axis and split, as they are told to the user.
+        digest: hash of all that was read, in order.
+    """
+
+    train: tuple[Element, ...]
+    test: tuple[Element, ...]
+    mixture: dict[str, Any]
+    digest: str
+
+
+def read_pairs(sources: Sequence[PairSource], *, ties: bool, hard: bool = False) -> Pairs:
+    """Read a mixture.
+
+    Args:
+        ties: whether pairs with p = 0.5 are kept: a reward model learns from them, hard DPO cannot.
+        hard: whether labels are rounded to 1.
+
+    Raises:
+        InputError: a file cannot be read, a pair's answers are identical, no pair is left, or a prompt is in both
+        splits.
+    """
+    if not sources:
+        raise InputError("there are no preferences to train on", mend="run `cai judge`, or name `pairs` in the recipe")
+    groups: dict[str, dict[tuple[str, str], list[tuple[Preference, PairSource]]]] = {split: {} for split in SPLITS}
+    told: dict[str, Counter[str]] = {}
+    for source in sources:
+        counts = told.setdefault(source.name, Counter())
+        for split, row in _split_rows(source):
+            if (source.axes and row.axis not in source.axes) or (source.sources and row.source not in source.sources):
+                counts["another axis or source"] += 1
+                continue
+            if row.p is None:
+                counts["without a verdict"] += 1
+                continue
+            if row.chosen == row.rejected:
+                raise InputError("chosen and rejected are the same text", where=f"{source.path}: preference {row.id}")
+            if row.p == 0.5 and not ties:
+                counts["ties dropped"] += 1
+                continue
+            counts[split] += 1
+            groups[split].setdefault((source.name, row.group_id or row.prompt_id), []).append((row, source))
+    parts = {split: tuple(_element(rows, hard) for rows in found.values()) for split, found in groups.items()}
+    both = {e.prompt_id for e in parts["train"]} & {e.prompt_id for e in parts["test"]}
+    if both:
+        raise InputError(f"{len(both)} prompts are in train and test", where=f"prompt {min(both)}")
+    mixture = {name: dict(sorted(counts.items())) for name, counts in told.items()}
+    if not parts["train"]:
+        raise InputError("the training split has no pair", mend=f"what was read: {json.dumps(mixture)}")
+    weights = {source.name: source.weight for source in sources}
+    for name, row in mixture.items():
+        row["weight"] = weights[name]
+    by_axis = Counter(f"{pair.source}/{pair.axis or 'overall'}" for e in parts["train"] for pair in e.pairs)
+    mixture = {"sources": mixture, "train_pairs_by_axis": dict(sorted(by_axis.items()))}
+    digest = content_hash(
+        [
+            [e.group_id, e.answers, [[p.first, p.second, p.p, p.weight] for p in e.pairs]]
+            for split in SPLITS
+            for e in parts[split]
+        ]
+    )
+    return Pairs(parts["train"], parts["test"], mixture, digest)
+
+
+def _split_rows(source: PairSource) -> Iterator[tuple[str, Preference]]:
+    if source.path.is_dir():
+        for split in SPLITS:
+            file = next(
+                (
+                    source.path / f"{split}{end}"
+                    for end in (".jsonl", ".parquet")
+                    if (source.path / f"{split}{end}").is_file()
+                ),
+                None,
+            )
+            if file is not None:
+                yield from ((split, row) for row in read_preferences(file))
+            elif split == "train":
+                raise InputError(
+                    "has no train split", where=str(source.path), mend="run `cai judge` or `cai merge` first"
+                )
+    else:
+        for row in read_preferences(source.path):
+            yield ("test" if held_out(row.prompt_id, source.test_fraction) else "train"), row
+
+
+def held_out(prompt_id: str, fraction: float) -> bool:
+    """Whether a prompt is held out, by hash of its id."""
+    return int(content_hash("held out", prompt_id, length=8), 16) / 2**32 < fraction
+
+
+def _element(rows: Sequence[tuple[Preference, PairSource]], hard: bool) -> Element:
+    answers: dict[str, int] = {}
+    pairs = []
+    for row, source in rows:
+        first, second = (answers.setdefault(text, len(answers)) for text in (row.chosen, row.rejected))
+        assert row.p is not None
+        p = 1.0 if hard and row.p != 0.5 else row.p
+        pairs.append(Pair(first, second, p, row.weight * source.weight, row.axis, row.source, row.id))
+    first_row = rows[0][0]
+    return Element(first_row.group_id, first_row.prompt_id, first_row.messages, tuple(answers), tuple(pairs))
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+
+def read_conversations(folder: Path) -> dict[str, list[Messages]]:
+    """The rows of SFT data by split; each ends with an assistant's turn.
+
+    Raises:
+        InputError: no training split, or a row without `messages`, with its line.
+    """
+    found: dict[str, list[Messages]] = {}
+    for split in SPLITS:
+        path = folder / f"{split}.jsonl"
+        if not path.is_file():
+            continue
+        rows = []
+        for number, row in enumerate(read_rows(path), start=1):
+            where = f"{path}:{number}"
+            if "messages" not in row:
+                raise InputError(f"has no column messages, but {', '.join(map(str, row))[:80]}", where=where)
+            messages = messages_from(row["messages"], where=where)
+            if messages[-1].role != "assistant":
+                raise InputError("does not end with an assistant's turn", where=where)
+            rows.append(messages)
+        found[split] = rows
+    if not found.get("train"):
+        raise InputError("the training split is empty", where=str(folder), mend="run `cai run` on the recipe first")
+    return found
+
+
+def conversations_digest(rows: Mapping[str, Sequence[Messages]]) -> str:
+    """Hash of conversations by split."""
+    return content_hash({split: [[m.row() for m in messages] for messages in found] for split, found in rows.items()})
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def check_template(tokenizer: Any, where: str) -> None:
+    """A tokenizer that can train chat.
+
+    Raises:
+        InputError: it has no chat template, or no end-of-sequence token.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "the tokenizer has no chat template",
+            where=where,
+            mend="add chat_template.jinja, or train an instruct model",
+        )
+    if tokenizer.eos_token_id is None:
+        raise InputError("the tokenizer has no end-of-sequence token", where=where)
+
+
+def tokens(tokenizer: Any, messages: Sequence[Message], *, begin_answer: bool = False) -> list[int]:
+    """Token ids of a conversation under the chat template."""
+    text = tokenizer.apply_chat_template(
+        [message.row() for message in messages], tokenize=False, add_generation_prompt=begin_answer
+    )
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An element in tokens: row k is `prompt + completions[k]`."""
+
+    prompt: list[int]
+    completions: list[list[int]]
+    element: Element
+
+    def row(self) -> dict[str, Any]:
+        """Columns for a `datasets.Dataset`."""
+        pairs = self.element.pairs
+        return {
+            "prompt_ids": self.prompt,
+            "completion_ids": self.completions,
+            "first": [pair.first for pair in pairs],
+            "second": [pair.second for pair in pairs],
+            "p": [float(pair.p) for pair in pairs],
+            "weight": [float(pair.weight) for pair in pairs],
+        }
+
+
+def encode(elements: Iterable[Element], tokenizer: Any, *, longest: int) -> tuple[list[Encoded], int]:
+    """Elements in tokens, and how many were left out because an answer with its prompt exceeds `longest` tokens.
+
+    A completion starts where the tokenised prompt and the tokenised conversation part, as in TRL.
+
+    Raises:
+        InputError: none fits.
+    """
+    kept, dropped = [], 0
+    for element in elements:
+        prompt = tokens(tokenizer, element.messages, begin_answer=True)
+        whole = [tokens(tokenizer, (*element.messages, Message("assistant", answer))) for answer in element.answers]
+        common = min(_common(prompt, row) for row in whole)
+        if max(map(len, whole)) > longest:
+            dropped += 1
+            continue
+        kept.append(Encoded(prompt[:common], [row[common:] for row in whole], element))
+    if dropped and not kept:
+        raise InputError(f"all {dropped} groups are longer than {longest} tokens", mend="raise max_length")
+    return kept, dropped
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return index
+    return min(len(one), len(other))

@@ -1,0 +1,128 @@
+"""Loading a parent, LoRA, and leaving a checkpoint that transformers and vLLM load as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cai.errors import InputError
+from cai.yamlfile import StrictModel
+
+Kind = Literal["causal", "reward"]
+
+
+class Lora(StrictModel):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), merged into the checkpoint at the end."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] = Field("all-linear", description="Modules, as in peft's target_modules.")
+
+
+def check_parent(folder: Path, kind: Kind) -> None:
+    """What can be known of a parent before it is loaded.
+
+    Raises:
+        InputError: no model there, no tokenizer, no weights, or a model of another kind.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise InputError(
+            "no model here (config.json is missing)",
+            where=str(folder),
+            mend="train what comes before, or name the folder of a model as `parent`",
+        )
+    try:
+        told = json.loads(config.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"config.json cannot be read: {error}", where=str(folder)) from error
+    kinds = [str(each) for each in told.get("architectures") or []]
+    if kind == "causal" and kinds and not any(each.endswith("ForCausalLM") for each in kinds):
+        raise InputError(f"is not a language model but {', '.join(kinds)}", where=str(folder))
+    if not any(folder.glob("*.safetensors")):
+        raise InputError("has no weights in safetensors", where=str(folder), mend="save it with save_pretrained")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        raise InputError("has no tokenizer", where=str(folder), mend="copy the tokenizer's files beside the weights")
+    same_vocabulary(folder, told)
+
+
+def same_vocabulary(folder: Path, config: dict[str, Any]) -> None:
+    """A tokenizer that the model's embeddings cover.
+
+    Raises:
+        InputError: the tokenizer has ids that the model has no embedding for: it belongs to another model.
+    """
+    path, size = folder / "tokenizer.json", config.get("vocab_size")
+    if not path.is_file() or not isinstance(size, int):
+        return
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        vocabulary = told["model"]["vocab"]
+        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        highest = max([*ids, *(int(token["id"]) for token in told.get("added_tokens", []))])
+    except (ValueError, KeyError, TypeError):
+        return
+    if highest >= size:
+        raise InputError(
+            f"the tokenizer has {highest + 1} tokens, the model {size} embeddings: they are of different models",
+            where=str(folder),
+        )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer, padding on the right, its pad token set."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def load_model(folder: Path, kind: Kind, *, dtype: str, pad: int, seed: int) -> Any:
+    """A causal model, or a classifier with one output whose new head is drawn by `seed`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    torch.manual_seed(seed)
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # that a reward head is new is no news
+    try:
+        if kind == "reward":
+            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, num_labels=1)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    finally:
+        logging.set_verbosity(before)
+    model.config.get_text_config().pad_token_id = pad
+    return model
+
+
+def peft_config(lora: Lora | None, kind: Kind) -> Any:
+    """peft's own, or None for training every weight."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        task_type="SEQ_CLS" if kind == "reward" else "CAUSAL_LM",
+        modules_to_save=["score"] if kind == "reward" else None,
+    )
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Adapters merged; safetensors and tokenizer."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

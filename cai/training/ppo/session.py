@@ -1,0 +1,209 @@
+"""A training put together from a job: models, sampler, loop, watch; and what is left at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cai import plugins
+from cai.errors import InputError, MissingDependency
+from cai.progress import clock
+from cai.records import content_hash
+from cai.store import read_rows
+from cai.training import lineage, models
+from cai.training.base import Job
+from cai.training.ppo.config import Config
+from cai.training.ppo.loop import Loop
+from cai.training.ppo.parts import Parts
+from cai.training.ppo.rollout import Collector, Encoded, Processes, encode, number
+from cai.training.rollouts import Drawing, Sampler
+from cai.training.watch import Watch
+from cai.yamlfile import Document, validate
+
+BEST = "best.safetensors"
+
+
+@dataclass
+class Session:
+    """What `train` works with."""
+
+    job: Job
+    config: Config
+    parts: Parts
+    loop: Loop
+    tokenizer: Any
+    prompts: tuple[Encoded, ...]
+    watched: tuple[Encoded, ...]
+    watch: Watch
+    processes: Processes
+    begun: float = field(default_factory=time.monotonic)
+
+    def updates(self) -> Iterator[dict[str, Any]]:
+        """The updates still to be made, one line said of each twentieth of them."""
+        assert self.job.reward is not None
+        first, total = self.loop.done, self.config.updates
+        for figures in self.loop.run(self.prompts, self.job.reward):
+            done = self.loop.done
+            if done % max(1, total // 20) == 0 or done == total:
+                left = (time.monotonic() - self.begun) / (done - first) * (total - done)
+                self.say(
+                    f"update {done} of {total}: reward {figures['reward']:.3f}, KL {figures['kl']:.2f} nats, "
+                    f"{figures['tokens_per_second']:.0f} tokens/s, {clock(left)} left"
+                )
+            yield figures
+
+    def say(self, text: str) -> None:
+        if self.processes.main:
+            self.job.say(text)
+
+    def look_if_due(self) -> bool:
+        """Take a look where one is due; whether training should end with it. The best look's weights are kept."""
+        step = self.loop.done
+        if not self.agreed(self.processes.main and self.watch.due(step)):
+            return False
+        collector = self.loop.collector
+        drawing = replace(
+            collector.drawing, temperature=self.config.watch.temperature, max_tokens=self.config.watch.max_tokens
+        )
+        seeds = [number("watch", self.job.seed, row) for row in range(len(self.watched))]
+        samples = collector.write(self.watched, seeds, drawing)
+        figures = collector.read(samples)
+        ended = False
+        if self.processes.main:
+            # Where the watch's temperature is not the training's, this is the log ratio on its answers, not quite a KL.
+            gaps = [
+                float((figures["old"][row] - figures["reference"][row])[: len(sample.answer)].sum())
+                for row, sample in enumerate(samples)
+            ]
+            verdict = self.watch.look(step, [sample.text for sample in samples], sum(gaps) / len(gaps))
+            if verdict.best == step:
+                self._keep(step)
+            if verdict.stop:
+                self.job.say(f"stops after update {step}: {verdict.why}; the checkpoint is that of {verdict.best}")
+            ended = verdict.stop
+        return self.agreed(ended)
+
+    def _keep(self, step: int) -> None:
+        from safetensors.torch import save_file
+
+        temporary = self.job.out / f".{BEST}.new"
+        save_file(self.parts.trained_state(), temporary, metadata={"step": str(step)})
+        temporary.replace(self.job.out / BEST)
+
+    def agreed(self, asked: bool) -> bool:
+        """Whether any process says so."""
+        return self.processes.summed([float(asked)])[0] > 0
+
+    def finish(self) -> dict[str, Any]:
+        """Write the checkpoint, of the best look where there were any, and give back the last figures."""
+        *_, last = read_rows(self.job.metrics)
+        told = {**last, **({"watch": self.watch.summary()} if self.watch.looks else {})}
+        if self.processes.main:
+            self._take_best()
+            models.save(self.parts.merged(), self.tokenizer, self.job.checkpoint)
+            lineage.write_lineage(
+                self.job.checkpoint,
+                algorithm="ppo",
+                parent=self.job.parent,
+                given=self.job.lineage,
+                settings={**self.config.model_dump(mode="json"), "reward": getattr(self.job.reward, "name", "")},
+                data={"digest": content_hash([p.id for p in self.job.prompts]), "prompts": len(self.job.prompts)},
+                metrics=last,
+            )
+            if self.watch.looks:
+                try:
+                    self.watch.draw(self.job.out / "watch.png")
+                except MissingDependency as error:
+                    self.job.say(f"no plot: {error}")
+        self.processes.wait()
+        return told
+
+    def _take_best(self) -> None:
+        from safetensors import safe_open
+
+        path = self.job.out / BEST
+        if not self.watch.looks or not path.is_file():
+            return
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("step") == str(self.watch.verdict().best):
+                self.parts.load_trained({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def open_session(job: Job, config: Config) -> Iterator[Session]:
+    """Load everything; what can be checked without the model is checked before.
+
+    Raises:
+        InputError: no model or chat template in the parent's folder, a prompt that is too long, too few rows for the
+            processes.
+    """
+    from accelerate import Accelerator
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    rollouts = plugins.load("cai.training.rollouts", config.rollouts)
+    options = validate(Document("rollout_options", dict(config.rollout_options), {}, {}), rollouts.Config)
+    tokenizer = models.load_tokenizer(job.parent)
+    if not tokenizer.chat_template:
+        raise InputError("the tokenizer has no chat template", where=str(job.parent), mend="train sft first")
+    prompts = encode(job.prompts, tokenizer, longest=config.max_prompt_tokens)
+    watch = Watch(job.out, config.watch, job.watched, total=config.updates, proxy=job.reward, gold=job.gold)
+    watched = encode(watch.prompts, tokenizer, longest=config.max_prompt_tokens) if watch.on else ()
+    full_bf16 = config.lora is None and config.dtype == "bfloat16"
+    accelerator = Accelerator(mixed_precision="bf16" if full_bf16 else "no")
+    processes = Processes(accelerator)
+    if config.batch // config.minibatches < processes.count:
+        raise InputError(
+            f"minibatches of {config.batch // config.minibatches} answers for {processes.count} processes",
+            mend="raise batch or lower minibatches",
+        )
+    pad = tokenizer.pad_token_id
+    dtype = "float32" if full_bf16 else config.dtype
+    model = models.load_model(job.parent, "causal", dtype=dtype, pad=pad, seed=job.seed)
+    parts = Parts(
+        model.to(accelerator.device),
+        lora=config.lora,
+        shared=config.value == "shared",
+        temperature=config.temperature,
+        checkpointing=config.gradient_checkpointing,
+    )
+    sampler: Sampler = rollouts.build(
+        options, model=model, folder=job.parent, seed=job.seed, active=parts.writing, processes=processes.count
+    )
+    try:
+        drawing = Drawing(config.max_new_tokens, config.temperature, ends_of(model, tokenizer), pad)
+        loop = Loop(
+            parts,
+            accelerator.prepare_model(parts),
+            Collector(parts, sampler, tokenizer, config, drawing=drawing, processes=processes),
+            config,
+            folder=job.steps,
+            metrics=job.metrics,
+            seed=job.seed,
+            digest=digest(job, config, job.parent),
+            say=job.say,
+        )
+        yield Session(job, config, parts, loop, tokenizer, prompts, watched, watch, processes)
+    finally:
+        sampler.close()
+
+
+def ends_of(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that end an answer: the tokenizer's, and those of the model's generation config."""
+    told = getattr(model.generation_config, "eos_token_id", None)
+    found = [*(told if isinstance(told, list) else [told]), tokenizer.eos_token_id]
+    return tuple(dict.fromkeys(int(token) for token in found if token is not None))
+
+
+def digest(job: Job, config: Config, parent: Path) -> str:
+    """Of all that a training's curve depends on. How often to save or look is not among it."""
+    left_out = {"save_every", "watch", "trust_reward_model", "logprob_tolerance"}
+    if config.schedule == "constant":
+        left_out.add("updates")  # so a finished training can go on for longer
+    reward = getattr(job.reward, "id", getattr(job.reward, "name", ""))
+    options = config.model_dump(mode="json", exclude=left_out)
+    return content_hash(options, lineage.fingerprint(parent), job.seed, [p.id for p in job.prompts], reward)

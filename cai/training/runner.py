@@ -1,0 +1,175 @@
+"""Running a TRL trainer so that nothing is lost: resuming, metrics, progress, stopping, and errors in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cai.errors import InputError
+from cai.progress import clock
+from cai.records import content_hash
+from cai.store import encode, read_rows, write_json
+from cai.training.base import Job, TrainingError
+from cai.training.lineage import fingerprint
+from cai.training.ppo.stop import Stop, memory_told
+from cai.yamlfile import nearest
+
+INPUTS = "inputs.json"
+
+
+def arguments(kind: type[Any], job: Job, defaults: Mapping[str, Any]) -> Any:
+    """TRL's own config object: our defaults, then the recipe's `trl:` block as it is.
+
+    Raises:
+        InputError: a key that TRL does not have (names the nearest), one that is ours to set, or a value it refuses.
+    """
+    known = {f.name for f in dataclasses.fields(kind) if f.init}
+    ours = {"output_dir", "resume_from_checkpoint", "seed", "hub_token", "push_to_hub"}
+    for key in job.trl:
+        if key not in known:
+            raise InputError(
+                f"{kind.__name__} has no {key!r}{nearest(key, sorted(known))}", where=f"train.{job.name}.trl"
+            )
+        if key in ours:
+            raise InputError(f"{key} is set by cai", where=f"train.{job.name}.trl", mend="leave it out")
+    values = {
+        "output_dir": str(job.steps),
+        "seed": job.seed,
+        "report_to": "none",
+        "logging_steps": 1,
+        "logging_strategy": "steps",
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "eval_strategy": "no",
+        "remove_unused_columns": True,
+        **defaults,
+        **job.trl,
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return kind(**{key: value for key, value in values.items() if key in known})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{kind.__name__} refuses its settings: {error}", where=f"train.{job.name}.trl") from error
+
+
+def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
+    """The checkpoint to resume from, or None for a training that begins.
+
+    Raises:
+        InputError: steps of a training on other inputs are here; names what differs.
+    """
+    now = {
+        "settings": dict(settings),
+        "trl": dict(job.trl),
+        "data": digest,
+        "parent": fingerprint(job.parent),
+        "seed": job.seed,
+    }
+    path = job.steps / INPUTS
+    if path.is_file():
+        before = json.loads(path.read_text("utf-8"))
+        differing = [key for key in now if content_hash(now[key]) != content_hash(before.get(key))]
+        if differing:
+            raise InputError(
+                f"a training with another {', '.join(differing)} was begun here",
+                where=str(job.out),
+                mend="--fresh begins anew, --out trains beside it",
+            )
+    else:
+        write_json(path, now)
+    found = sorted(job.steps.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for folder in reversed(found):
+        # transformers writes this file last: a checkpoint without it was being written when the process was killed.
+        if (folder / "trainer_state.json").is_file():
+            return folder
+        shutil.rmtree(folder)
+    return None
+
+
+def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> dict[str, Any]:
+    """Train to the end, or to where the user or the watch stops it; the last figures.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; the same command goes on.
+        TrainingError: the loss is not a number, or memory does not suffice.
+    """
+    if resume is not None:
+        job.say(f"resumes from step {resume.name.split('-')[1]}")
+        _forget_after(job.metrics, int(resume.name.split("-")[1]))
+    with Stop(job.say) as stop, memory_told(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's and transformers' own deprecations
+        trainer.add_callback(_callback(job, stop))
+        if watch is not None:
+            trainer.add_callback(watch)
+        result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        if stop.asked and trainer.state.global_step < trainer.state.max_steps:
+            raise KeyboardInterrupt
+    figures = {key: value for key, value in result.metrics.items() if isinstance(value, int | float)}
+    return {"steps": trainer.state.global_step, **_last(job.metrics), **figures}
+
+
+def _last(path: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    if path.is_file():
+        for row in read_rows(path):  # noqa: B007 (the last is wanted)
+            pass
+    return {key: value for key, value in row.items() if key not in ("step", "time")}
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the figures of steps that will be made again."""
+    if path.is_file():
+        kept = [row for row in read_rows(path) if row["step"] <= step]
+        path.write_bytes(b"".join(encode(row) for row in kept))
+
+
+def _callback(job: Job, stop: Stop) -> Any:
+    from transformers import TrainerCallback
+
+    class Told(TrainerCallback):  # type: ignore[misc]
+        """Metrics to a file, a line now and then, an end on Ctrl-C, and an error where the loss is not a number."""
+
+        def __init__(self) -> None:
+            self.begun = self.shown = time.monotonic()
+            self.first = 0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.begun, self.first = time.monotonic(), state.global_step
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if not state.is_world_process_zero or not logs:
+                return
+            for name in ("loss", "grad_norm"):
+                value = logs.get(name)
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise TrainingError(
+                        f"the {name} is {value} at step {state.global_step}",
+                        where=str(job.out),
+                        mend="lower learning_rate, or train in float32",
+                    )
+            kept = {key: value for key, value in logs.items() if isinstance(value, int | float)}
+            with job.metrics.open("ab") as file:
+                file.write(encode({"step": state.global_step, "time": round(time.time(), 3), **kept}))
+            if time.monotonic() - self.shown > 5 or state.global_step == state.max_steps:
+                self.shown = time.monotonic()
+                done = max(1, state.global_step - self.first)
+                left = (self.shown - self.begun) / done * (state.max_steps - state.global_step)
+                loss = f", loss {logs['loss']:.4f}" if "loss" in logs else ""
+                job.say(f"{job.name}: step {state.global_step} of {state.max_steps}{loss}, {clock(left)} left")
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            if stop.asked:
+                control.should_save = True
+                control.should_training_stop = True
+            return control
+
+    return Told()

@@ -1,0 +1,73 @@
+"""GRPO and RLOO by TRL with our rewards: they learn, resume, and refuse what PPO refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from cai import plugins  # noqa: E402
+from cai.errors import InputError  # noqa: E402
+from cai.training.base import Job, TrainingError  # noqa: E402
+from tests.training import tiny_rl  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # TRL, accelerate and vLLM warn of their own affairs
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def job(name: str, out: Path, model: Path, reward: Any) -> Job:
+    return Job(name, out, model, seed=3, prompts=tiny_rl.prompts(5), reward=reward, say=lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_the_reward_rises(tmp_path: Path, name: str) -> None:
+    model = tiny_rl.write_model(tmp_path / "model")
+    module = plugins.load("cai.training.algorithms", name)
+    config = module.Config.model_validate(
+        {"steps": 12, "batch": 32, "micro_batch": 32, "samples_per_prompt": 8, "max_new_tokens": 3, "lora": None}
+        | {"learning_rate": 0.01, "beta": 0.0, "watch": {"prompts": 0}}
+    )
+    outcome = module.train(job(name, tmp_path / "out", model, tiny_rl.Share("red")), config)
+    rewards = [row["reward"] for row in tiny_rl.metrics(tmp_path / "out" / "metrics.jsonl") if "reward" in row]
+    assert len(rewards) == 12
+    assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.3, rewards
+    assert (outcome.checkpoint / "model.safetensors").is_file()
+    assert (outcome.checkpoint / "lineage.json").is_file()
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    module = plugins.load("cai.training.algorithms", "grpo")
+    model = tiny_rl.write_model(tmp_path / "model")
+    with pytest.raises(InputError, match="grpo needs a reward"):
+        module.train(job("grpo", tmp_path / "out", model, None), module.Config())
+    doubtful = tiny_rl.Share("red")
+    doubtful.doubt = "accuracy 0.5"  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="trust_reward_model"):
+        module.train(job("grpo", tmp_path / "out", model, doubtful), module.Config())
+    with pytest.raises(ValueError, match="multiple"):
+        module.Config(batch=30)
+
+
+def test_a_score_that_is_no_number_stops_it() -> None:
+    from cai.training.algorithms._online import reward_function
+
+    class Broken(tiny_rl.Share):
+        def __call__(self, prompts: Any, answers: Any) -> list[float]:
+            return [float("inf")] * len(answers)
+
+    prompts, answers = [[{"role": "user", "content": "hello"}]], [[{"role": "assistant", "content": "red"}]]
+    assert reward_function(tiny_rl.Share("red"))(prompts, answers, completion_ids=[[1]]) == [1.0]
+    with pytest.raises(TrainingError, match="finite score"):
+        reward_function(Broken("red"))(prompts, answers)

@@ -1,0 +1,135 @@
+"""Preferences and conversations as training reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from cai.errors import InputError
+from cai.preferences import write_preferences
+from cai.records import Candidate, Group, Message, Preference, Prompt, content_hash
+from cai.stages.select import Choice
+from cai.training.data import PairSource, encode, read_conversations, read_pairs
+from tests.training import tiny_rl
+
+
+def preferences(prompts: int = 6, answers: int = 3, p: float = 0.8) -> list[Preference]:
+    """Groups of `answers` answers over the tiny tokenizer's words, all pairs of each with the soft label `p`."""
+    found = []
+    words = tiny_rl.WORDS
+    for number in range(prompts):
+        prompt = Prompt.make(f"say {words[number % 10]} {words[(number * 3 + 1) % 10]}")
+        texts = [" ".join([words[(number + k) % 10]] * (k + 1)) for k in range(answers)]
+        group = Group.make(prompt, [Candidate(content_hash(prompt.id, k), text) for k, text in enumerate(texts)])
+        for pair in group.comparisons():
+            found.append(
+                Preference(
+                    id=content_hash("preference", pair.id),
+                    comparison_id=pair.id,
+                    group_id=group.id,
+                    prompt_id=prompt.id,
+                    messages=prompt.messages,
+                    chosen=pair.a.text,
+                    rejected=pair.b.text,
+                    chosen_id=pair.a.id,
+                    rejected_id=pair.b.id,
+                    p=p,
+                    p_tie=0.0,
+                    margin=2 * p - 1,
+                    agreement=1.0,
+                    flipped=0.0,
+                    weight=1 / len(group.comparisons()),
+                    axis="helpful",
+                    principle_ids=(),
+                    votes=(),
+                    status="tie" if p == 0.5 else "ok",
+                )
+            )
+    return found
+
+
+def write(folder: Path, rows: list[Preference], *, test: int = 0) -> Path:
+    """The rows as TRL data, the last `test` prompts held out."""
+    held = {row.prompt_id for row in rows[len(rows) - test :]} if test else set()
+    write_preferences(folder, [Choice(row, "test" if row.prompt_id in held else "train") for row in rows], "trl")
+    return folder
+
+
+def test_all_pairs_of_a_group_are_one_element(tmp_path: Path) -> None:
+    found = read_pairs([PairSource("ai", write(tmp_path / "trl", preferences(), test=3))], ties=True)
+    assert len(found.train) == 5
+    assert len(found.test) == 1
+    assert [len(e.pairs) for e in found.train] == [3] * 5
+    assert all(len(e.answers) == 3 for e in found.train)
+    assert sum(pair.weight for pair in found.train[0].pairs) == pytest.approx(1)
+    assert found.mixture["sources"]["ai"] == {"test": 3, "train": 15, "weight": 1.0}
+
+
+def test_a_mixture_is_filtered_weighted_and_told(tmp_path: Path) -> None:
+    folder = write(tmp_path / "trl", preferences())
+    people = write(tmp_path / "people", [dataclasses.replace(r, source="human") for r in preferences(3)])
+    sources = [
+        PairSource("ai", folder, axes=("harmless",)),
+        PairSource("people", people, sources=("human",), weight=2.0),
+    ]
+    found = read_pairs(sources, ties=True)
+    assert found.mixture["sources"]["ai"]["another axis or source"] == 18
+    assert found.mixture["train_pairs_by_axis"] == {"human/helpful": 9}
+    assert found.train[0].pairs[0].weight == pytest.approx(2 / 3)
+
+
+def test_ties_stay_for_a_reward_model_and_go_for_hard_labels(tmp_path: Path) -> None:
+    folder = write(tmp_path / "trl", [*preferences(2, p=0.5), *preferences(4, p=0.9)[6:]])
+    kept = read_pairs([PairSource("ai", folder)], ties=True)
+    assert {pair.p for e in kept.train for pair in e.pairs} == {0.5, 0.9}
+    hard = read_pairs([PairSource("ai", folder)], ties=False, hard=True)
+    assert {pair.p for e in hard.train for pair in e.pairs} == {1.0}
+    assert hard.mixture["sources"]["ai"]["ties dropped"] == 6
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no preferences"):
+        read_pairs([], ties=True)
+    with pytest.raises(InputError, match="no train split"):
+        read_pairs([PairSource("ai", tmp_path)], ties=True)
+    folder = write(tmp_path / "same", preferences(1))
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text("utf-8").splitlines()]
+    rows[0]["rejected"] = rows[0]["chosen"]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with pytest.raises(InputError, match=r"same text|identical"):
+        read_pairs([PairSource("ai", folder)], ties=True)
+    folder = write(tmp_path / "both", preferences(2))
+    (folder / "test.jsonl").write_bytes((folder / "train.jsonl").read_bytes())
+    with pytest.raises(InputError, match="in train and test"):
+        read_pairs([PairSource("ai", folder)], ties=True)
+
+
+def test_conversations_need_messages_and_an_answer(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"prompt": "x"}\n', "utf-8")
+    with pytest.raises(InputError, match="no column messages"):
+        read_conversations(tmp_path)
+    path.write_text('{"messages": [{"role": "user", "content": "x"}]}\n', "utf-8")
+    with pytest.raises(InputError, match="assistant"):
+        read_conversations(tmp_path)
+    path.write_text("", "utf-8")
+    with pytest.raises(InputError, match="empty"):
+        read_conversations(tmp_path)
+
+
+def test_encoding_leaves_out_what_is_too_long(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rl.write_model(tmp_path / "model"))
+    found = read_pairs([PairSource("ai", write(tmp_path / "trl", preferences(4)))], ties=True)
+    kept, dropped = encode(found.train, tokenizer, longest=64)
+    assert (len(kept), dropped) == (4, 0)
+    prompt = tokenizer.decode(kept[0].prompt)
+    assert prompt.startswith("<user>")
+    assert tokenizer.decode(kept[0].completions[0]).split()[-1] == "<end>"
+    with pytest.raises(InputError, match="longer than 5 tokens"):
+        encode(found.train, tokenizer, longest=5)
+    assert Message("user", "x").row() == {"role": "user", "content": "x"}

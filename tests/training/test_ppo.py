@@ -1,0 +1,368 @@
+"""PPO on a model of a few thousand weights: it finds the known optimum, and the same one however it is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("peft")
+
+from cai.errors import InputError, RunError  # noqa: E402
+from cai.records import Message, Messages, Prompt  # noqa: E402
+from cai.training.algorithms import ppo  # noqa: E402
+from cai.training.base import Job, TrainingError  # noqa: E402
+from cai.training.ppo.config import Lora  # noqa: E402
+from cai.training.ppo.parts import Parts, Rows, _logits  # noqa: E402
+from cai.training.ppo.rollout import drawn, encode  # noqa: E402
+from tests.training import tiny_rl  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+
+SMALL = {
+    "updates": 4,
+    "batch": 12,
+    "minibatches": 2,
+    "micro_batch": 4,
+    "epochs": 2,
+    "max_new_tokens": 5,
+    "save_every": 1,
+}
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_rl.write_model(tmp_path_factory.mktemp("tiny"))
+
+
+def job(out: Path, model: Path, reward: Any = None, **more: Any) -> Job:
+    return Job(
+        "ppo",
+        out,
+        model,
+        seed=3,
+        prompts=tiny_rl.prompts(5),
+        reward=reward or tiny_rl.Share("red"),
+        say=lambda _: None,
+        **more,
+    )
+
+
+def parts_of(model: Path, *, lora: bool = True, shared: bool = False, checkpointing: bool = False) -> Parts:
+    loaded, _ = tiny_rl.load(model)
+    options = Lora(rank=4, alpha=8) if lora else None
+    return Parts(loaded, lora=options, shared=shared, temperature=1.0, checkpointing=checkpointing)
+
+
+ROWS = ((2, 3, 4, 5), (6, 7)), ((8, 9), (10, 11, 12)), ((4, 5, 6, 7, 8, 9, 10), (11,))
+
+
+def rows(which: Sequence[int] = (0, 1, 2)) -> Rows:
+    return Rows.make([ROWS[i][0] for i in which], [ROWS[i][1] for i in which], 0, "cpu")
+
+
+def distribution(model: Any, ids: tuple[int, ...]) -> Any:
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0, -1].double().log_softmax(-1)
+
+
+@pytest.mark.parametrize(("lora", "value"), [(True, "separate"), (True, "shared"), (False, "shared")])
+def test_it_learns_the_known_optimum(tmp_path: Path, model: Path, lora: bool, value: str) -> None:
+    """With one-token answers the optimum of E[r] - beta KL is known: pi(y) ~ ref(y) exp(r(y) / beta)."""
+    beta, points = 0.5, {"red": 1.0, "green": 0.5, "no": -1.0}
+    config = ppo.Config.model_validate(
+        {"updates": 40, "batch": 64, "minibatches": 2, "micro_batch": 32, "epochs": 4, "max_new_tokens": 1}
+        | {"learning_rate": 0.005 if lora else 0.003, "schedule": "linear", "save_every": 100, "value": value}
+        | {
+            "missing_eos": {"how": "ignore"},
+            "kl": {"coefficient": beta},
+            "lora": {"rank": 8, "alpha": 16} if lora else None,
+        }
+    )
+    outcome = ppo.train(job(tmp_path, model, tiny_rl.Words(**points)), config)
+    before, tokenizer = tiny_rl.load(model)
+    after, _ = tiny_rl.load(outcome.checkpoint)
+    reward = torch.tensor([points.get(tokenizer.convert_ids_to_tokens(i), 0.0) for i in range(len(tokenizer))])
+    for encoded in encode(tiny_rl.prompts(5), tokenizer, longest=100):
+        reference = distribution(before, encoded.ids)
+        optimum = (reference + reward / beta).log_softmax(-1)
+        found = distribution(after, encoded.ids)
+        far = 0.5 * (reference.exp() - optimum.exp()).abs().sum().item()
+        near = 0.5 * (found.exp() - optimum.exp()).abs().sum().item()
+        assert near < min(0.12, far / 2), (near, far)
+
+
+def test_the_ratio_is_1_on_the_first_pass_and_every_figure_is_told(tmp_path: Path, model: Path) -> None:
+    ppo.train(job(tmp_path, model), ppo.Config.model_validate({**SMALL, "updates": 2, "temperature": 0.7}))
+    told = tiny_rl.metrics(tmp_path / "metrics.jsonl")
+    assert [row["update"] for row in told] == [1, 2]
+    for row in told:
+        assert row["first_ratio"] == pytest.approx(1.0, abs=1e-5)
+        assert row["samples_per_second"] > 0
+        assert {"reward", "kl", "entropy", "clipped", "value_clipped", "tokens_per_second", "beta"} <= set(row)
+    assert told[0]["kl"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_killed_it_resumes_on_the_same_curve(tmp_path: Path, model: Path) -> None:
+    config = ppo.Config.model_validate({**SMALL, "updates": 5, "save_every": 2, "kl": {"target": 1.0, "horizon": 50}})
+    whole = ppo.train(job(tmp_path / "whole", model), config)
+    program = (
+        "import sys, os, signal; from pathlib import Path; import torch; torch.set_num_threads(1)\n"
+        "from tests.training import test_ppo, tiny_rl; from cai.training.algorithms import ppo\n"
+        "class Killing(tiny_rl.Share):\n"
+        "    calls = 0\n"
+        "    def __call__(self, prompts, answers):\n"
+        "        Killing.calls += 1\n"
+        "        if Killing.calls == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().__call__(prompts, answers)\n"
+        "config = ppo.Config.model_validate_json(sys.argv[3])\n"
+        "ppo.train(test_ppo.job(Path(sys.argv[1]), Path(sys.argv[2]), Killing('red')), config)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "cut"), str(model), config.model_dump_json()]
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    assert not (tmp_path / "cut" / "checkpoint").exists()
+    assert len(tiny_rl.metrics(tmp_path / "cut" / "metrics.jsonl")) == 3  # of which the third will be made again
+    again = ppo.train(job(tmp_path / "cut", model), config)
+    assert timeless(tmp_path / "cut") == timeless(tmp_path / "whole")
+    assert same_weights(whole.checkpoint, again.checkpoint)
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    told = tiny_rl.metrics(folder / "metrics.jsonl")
+    return [{key: value for key, value in row.items() if "second" not in key} for row in told]
+
+
+def same_weights(one: Path, other: Path, *, tolerance: float = 0.0) -> bool:
+    a, b = (tiny_rl.load(path)[0].state_dict() for path in (one, other))
+    return all(torch.allclose(a[name], b[name], rtol=0, atol=tolerance) for name in a)
+
+
+def test_a_stop_leaves_a_state_and_other_options_are_refused(tmp_path: Path, model: Path) -> None:
+    class Interrupting(tiny_rl.Share):
+        def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().__call__(prompts, answers)
+
+    config = ppo.Config.model_validate({**SMALL, "save_every": 100})
+    with pytest.raises(KeyboardInterrupt):
+        ppo.train(job(tmp_path, model, Interrupting("red")), config)
+    assert [path.name for path in (tmp_path / "steps").iterdir()] == ["update-0000001"]
+    with pytest.raises(RunError, match="other options"):
+        ppo.train(job(tmp_path, model), config.model_copy(update={"clip": 0.3}))
+    assert ppo.train(job(tmp_path, model), config).metrics["update"] == 4
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path, model: Path) -> None:
+    config = ppo.Config.model_validate({**SMALL, "updates": 3, "learning_rate": 1e-3})
+    one = ppo.train(job(tmp_path / "one", model), config)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys; from pathlib import Path; import torch; torch.set_num_threads(1)\n"
+        "from tests.training import test_ppo; from cai.training.algorithms import ppo\n"
+        "config = ppo.Config.model_validate_json(sys.argv[3])\n"
+        "ppo.train(test_ppo.job(Path(sys.argv[1]), Path(sys.argv[2])), config)\n",
+        "utf-8",
+    )
+    # Without MPI, accelerate's --cpu starts a single process; this is its launcher over torchrun, on the CPU.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += "--num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0".split()
+    arguments = [str(program), str(tmp_path / "two"), str(model), config.model_dump_json()]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {
+        **ENV,
+        "ACCELERATE_USE_CPU": "true",
+        "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        [*launch, *arguments], env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    for ours, theirs in zip(timeless(tmp_path / "one"), timeless(tmp_path / "two"), strict=True):
+        assert theirs == pytest.approx(ours, abs=2e-4, rel=1e-3)
+    assert same_weights(one.checkpoint, tmp_path / "two" / "checkpoint", tolerance=1e-4)
+
+
+def test_all_turns_of_a_prompt_are_kept_and_a_long_one_is_refused(model: Path) -> None:
+    _, tokenizer = tiny_rl.load(model)
+    turns = (Message("user", "hello"), Message("assistant", "one two"), Message("user", "again"))
+    (found,) = encode([Prompt.make(turns)], tokenizer, longest=50)
+    wanted = "<user> hello <end> <assistant> one two <end> <user> again <end> <assistant>"
+    assert tokenizer.decode(found.ids) == wanted
+    with pytest.raises(InputError, match="max_prompt_tokens"):
+        encode([Prompt.make(turns)], tokenizer, longest=5)
+
+
+def test_each_pass_draws_every_prompt_once() -> None:
+    first = [drawn(range(6), 4, update=update, seed=1) for update in range(3)]
+    flat = [item for draw in first for item in draw]
+    assert sorted(flat[:6]) == sorted(flat[6:]) == list(range(6))
+    assert flat[:6] != flat[6:]
+
+
+def test_padding_and_neighbours_change_nothing(model: Path) -> None:
+    parts = parts_of(model)
+    torch.nn.init.normal_(parts.head.weight)
+    together = parts(rows())
+    assert [len(part) for part in together.logprobs.split(rows().lengths)] == [2, 3, 1]
+    for index, part in enumerate(
+        zip(together.logprobs.split(rows().lengths), together.values.split(rows().lengths), strict=True)
+    ):
+        alone = parts(rows([index]))
+        assert torch.allclose(part[0], alone.logprobs, atol=1e-6)
+        assert torch.allclose(part[1], alone.values, atol=1e-6)
+    # And against the plain forward pass of the plain model.
+    plain, _ = tiny_rl.load(model)
+    prompt, answer = ROWS[1]
+    logits = plain(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+    wanted = [logits[len(prompt) - 1 + t, token].item() for t, token in enumerate(answer)]
+    assert parts.reference(rows([1])).tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def disturbed(parts: Parts) -> Parts:
+    """As after some training: adapters that do something, each something else."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for group in parts.groups():
+            for _, parameter in group:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return parts
+
+
+def test_adapters_share_one_base_and_do_not_meet(model: Path) -> None:
+    parts = parts_of(model)
+    trained = [name for group in parts.groups() for name, _ in group]
+    fresh, base = parts(rows()), parts.reference(rows())
+    assert torch.allclose(fresh.logprobs, base, atol=1e-6)  # a new adapter does nothing
+    disturbed(parts)
+    assert not torch.allclose(parts(rows()).logprobs, base, atol=1e-3)
+    assert torch.equal(parts.reference(rows()), base)
+    read = parts(rows())
+    read.logprobs.sum().backward(retain_graph=True)
+    policy, value = parts.groups()
+    assert all(p.grad is not None for _, p in policy)
+    assert all(p.grad is None for _, p in value)
+    read.values.sum().backward()
+    assert all(p.grad is not None for _, p in value)
+    assert [name for group in parts.groups() for name, _ in group] == trained
+    assert not any("lora" not in name and not name.startswith("head.") for name in trained)
+    assert sum(p.numel() for p in parts.parameters()) < 2 * sum(p.numel() for p in tiny_rl.load(model)[0].parameters())
+
+
+@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_gradients_with_recomputed_activations_are_the_same(model: Path, lora: bool, shared: bool) -> None:
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        parts = disturbed(parts_of(model, lora=lora, shared=shared, checkpointing=checkpointing))
+        read = parts(rows())
+        (read.logprobs.sum() + read.values.square().sum()).backward()
+        found.append({name: p.grad for group in parts.groups() for name, p in group})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert gradient is not None
+        assert torch.allclose(gradient, found[1][name], atol=1e-5), name
+
+
+def test_merged_weights_are_the_policy(model: Path) -> None:
+    parts = disturbed(parts_of(model))
+    wanted = parts(rows()).logprobs
+    plain, _ = tiny_rl.load(model)
+    plain.load_state_dict(dict(parts.policy_weights()), strict=False)
+    with torch.no_grad():
+        streamed, _ = _logits(plain, rows())
+        merged, _ = _logits(parts.merged(), rows())
+    for logits in (streamed, merged):
+        found = logits.log_softmax(-1).gather(-1, rows().tokens.unsqueeze(-1)).squeeze(-1)
+        assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_it_is_watched_and_the_best_look_is_the_result(tmp_path: Path, model: Path) -> None:
+    """The proxy pays for `red`, the gold score for anything else: the better it trains, the worse the gold score."""
+    gold = tiny_rl.Share("red")
+    wanted = ppo.Config.model_validate(
+        {**SMALL, "updates": 12, "batch": 48, "micro_batch": 24, "learning_rate": 0.01, "lora": None}
+        | {"missing_eos": {"how": "ignore"}, "kl": {"coefficient": 0.0}, "value": "shared"}
+        | {"watch": {"every": 2, "prompts": 24, "max_tokens": 5}}
+    )
+
+    class Against:
+        name = "not red"
+
+        def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
+            return [-score for score in gold(prompts, answers)]
+
+    held_out = tuple(Prompt.make(f"say {i} {word}") for i in range(6) for word in tiny_rl.WORDS[:4])
+    more = {"watched": held_out, "gold": {"against": Against()}}
+    outcome = ppo.train(job(tmp_path, model, **more), wanted)
+    looks = [int(row["step"]) for row in tiny_rl.metrics(tmp_path / "watch.jsonl")]
+    assert looks[:2] == [0, 2]
+    assert looks[-1] < 12, "it did not stop"
+    best = outcome.metrics["watch"]["best_step"]
+    assert best < looks[-1]
+    lineage = json.loads((outcome.checkpoint / "lineage.json").read_text("utf-8"))
+    assert lineage["algorithm"] == "ppo"
+    assert (tmp_path / "watch.png").stat().st_size > 1000
+    if best == 0:
+        assert same_weights(outcome.checkpoint, model, tolerance=1e-7)
+
+
+def test_a_reward_or_loss_that_is_no_number_ends_in_one_line(tmp_path: Path, model: Path) -> None:
+    class Broken(tiny_rl.Share):
+        def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
+            return [float("nan")] * len(answers)
+
+    class Huge(tiny_rl.Share):
+        def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
+            return [1e38 * (-1) ** i for i in range(len(answers))]
+
+    config = ppo.Config.model_validate(SMALL)
+    with pytest.raises(TrainingError, match="finite score"):
+        ppo.train(job(tmp_path / "a", model, Broken("red")), config)
+    with pytest.raises(TrainingError, match=r"not a number in update 1.*learning_rate"):
+        ppo.train(job(tmp_path / "b", model, Huge("red")), config)
+
+
+def test_what_is_missing_is_said_before_anything_loads(tmp_path: Path, model: Path) -> None:
+    good = job(tmp_path, model)
+    config = ppo.Config.model_validate(SMALL)
+    with pytest.raises(InputError, match="needs a reward"):
+        ppo.train(dataclasses.replace(good, reward=None), config)
+    with pytest.raises(InputError, match="no prompts"):
+        ppo.train(dataclasses.replace(good, prompts=()), config)
+    with pytest.raises(InputError, match="no model here"):
+        ppo.train(dataclasses.replace(good, parent=tmp_path), config)
+    doubtful = tiny_rl.Share("red")
+    doubtful.doubt = "held-out accuracy 0.51"  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"accuracy 0.51.*trust_reward_model"):
+        ppo.train(job(tmp_path, model, doubtful), config)
+    assert ppo.train(job(tmp_path, model, doubtful), config.model_copy(update={"trust_reward_model": True}))
+
+
+def test_memory_that_does_not_suffice_is_told(tmp_path: Path, model: Path) -> None:
+    class Hungry(tiny_rl.Share):
+        def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with pytest.raises(TrainingError, match=r"not enough memory.*micro_batch"):
+        ppo.train(job(tmp_path, model, Hungry("red")), ppo.Config.model_validate(SMALL))
