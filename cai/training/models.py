@@ -91,6 +91,7 @@ def load_model(folder: Path, kind: Kind, *, dtype: str, pad: int, seed: int) -> 
     from transformers.utils import logging
 
     torch.manual_seed(seed)
+    logging.disable_progress_bar()
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # that a reward head is new is no news
     try:

@@ -105,8 +105,11 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
     if resume is not None:
         job.say(f"resumes from step {resume.name.split('-')[1]}")
         _forget_after(job.metrics, int(resume.name.split("-")[1]))
+    from transformers.trainer_callback import PrinterCallback
+
     with Stop(job.say) as stop, memory_told(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's and transformers' own deprecations
+        trainer.remove_callback(PrinterCallback)  # stdout carries the answer alone
         trainer.add_callback(_callback(job, stop))
         if watch is not None:
             trainer.add_callback(watch)

@@ -21,7 +21,7 @@ def preferences(prompts: int = 6, answers: int = 3, p: float = 0.8) -> list[Pref
     found = []
     words = tiny_rl.WORDS
     for number in range(prompts):
-        prompt = Prompt.make(f"say {words[number % 10]} {words[(number * 3 + 1) % 10]}")
+        prompt = Prompt.make(f"say {words[number % 10]} {words[number // 10]}")
         texts = [" ".join([words[(number + k) % 10]] * (k + 1)) for k in range(answers)]
         group = Group.make(prompt, [Candidate(content_hash(prompt.id, k), text) for k, text in enumerate(texts)])
         for pair in group.comparisons():

@@ -1,4 +1,4 @@
-"""GRPO (Shao et al. 2024, arXiv 2402.03300) by TRL's trainer: advantages from the answers to one prompt, no value model."""
+"""GRPO (Shao et al. 2024, arXiv 2402.03300) by TRL: advantages from the answers to one prompt, no value model."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""`cai train` on a run of the scripted backend, and the tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from cai.cli.main import app  # noqa: E402
+from tests.training import tiny_rl  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+RECIPE = """
+name: tiny
+constitution: humanity
+prompts:
+  - {path: prompts.jsonl}
+models:
+  policy: {backend: scripted}
+revise: {rounds: 1}
+sft: {test_fraction: 0.3}
+sample: {sources: [{count: 3}]}
+judge: {method: logprob}
+train:
+  sft:
+    parent: model
+    settings: {max_steps: 2, batch: 2, micro_batch: 2, max_length: 2048}
+  rm:
+    settings: {max_steps: 2, batch: 2, micro_batch: 2, max_length: 2048}
+  dpo:
+    settings: {max_steps: 2, batch: 2, micro_batch: 2, max_length: 2048, beta: 0.3}
+    trl: {warmup_steps: 1}
+"""
+
+
+def cai(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, its recipe and a tiny model beside it."""
+    import torch
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("train")
+    words = tiny_rl.WORDS
+    prompts = [f"Say {a} and {b}, please." for a in words for b in words[:3]]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in prompts), "utf-8")
+    (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
+    tiny_rl.write_model(folder / "model")
+    # Long answers of the scripted backend: positions for them.
+    config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
+    (folder / "model" / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}), "utf-8")
+    done = cai("run", str(folder / "recipe.yaml"), "--run-dir", str(folder / "run"))
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_the_dpo_path(place: Path) -> None:
+    for name in ("sft", "dpo"):
+        done = cai("train", name, str(place / "recipe.yaml"), "--run-dir", str(place / "run"), "--json")
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert told["checkpoint"].endswith(f"train/{name}/checkpoint")
+        assert told["metrics"]["steps"] == 2
+    lineage = json.loads((place / "run" / "train" / "dpo" / "checkpoint" / "lineage.json").read_text("utf-8"))
+    assert lineage["parent"]["lineage"]["algorithm"] == "sft"
+    assert lineage["constitution"] == "humanity"
+    assert lineage["data"]["mixture"]["sources"]["preferences"]["train"] > 0
+
+
+def test_the_reward_model_and_fresh(place: Path) -> None:
+    recipe, run = str(place / "recipe.yaml"), str(place / "run")
+    assert cai("train", "rm", recipe, "--run-dir", run).exit_code == 0
+    changed = ("--set", "train.rm.settings.learning_rate=0.1")
+    refused = cai("train", "rm", recipe, "--run-dir", run, *changed)
+    assert refused.exit_code == 2
+    assert "--fresh" in refused.stderr
+    assert cai("train", "rm", recipe, "--run-dir", run, *changed, "--fresh").exit_code == 0
+    assert (place / "run" / "train" / "rm" / "history" / "001" / "checkpoint" / "report.json").is_file()
+
+
+def test_what_is_wrong_is_said_before_anything_loads(place: Path) -> None:
+    recipe, run = str(place / "recipe.yaml"), str(place / "run")
+    for overrides, said in (
+        (["--set", "train.dpo.settings.bet=1"], "bet"),
+        (["--set", "train.dpi={}"], "dpi"),
+        (["--set", "train.dpo.parent=nowhere"], "config.json is missing"),
+    ):
+        done = cai("train", "dpo", recipe, "--run-dir", run, "--out", str(place / "other"), *overrides)
+        assert done.exit_code == 2, done.output
+        assert said in done.stderr
+    assert cai("train", "dpu", recipe, "--run-dir", run).exit_code == 2
+
+
+def test_settings_are_listed() -> None:
+    done = cai("train", "dpo", "--settings")
+    assert done.exit_code == 0
+    assert "beta = 0.1" in done.stdout

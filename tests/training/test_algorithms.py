@@ -1,0 +1,191 @@
+"""SFT, reward model and DPO on a tiny model: what they leave, resuming, and errors in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from cai.errors import InputError  # noqa: E402
+from cai.training import algorithms  # noqa: E402
+from cai.training.base import Job, Outcome, TrainingError  # noqa: E402
+from cai.training.data import PairSource  # noqa: E402
+from tests.training import tiny_rl  # noqa: E402
+from tests.training.test_pairs import preferences, write  # noqa: E402
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+FAST: dict[str, Any] = {"batch": 2, "micro_batch": 2, "learning_rate": 0.01, "max_length": 128, "save_every": 2}
+
+
+def job(folder: Path, name: str, **changes: Any) -> Job:
+    """A job on a tiny model, which is made where it is not there yet."""
+    model = folder / "model"
+    if not model.is_dir():
+        tiny_rl.write_model(model)
+        write(folder / "trl", preferences(12, p=0.9), test=9)
+        sft = folder / "sft"
+        sft.mkdir()
+        for split, count in (("train", 8), ("test", 2)):
+            rows = [
+                {
+                    "messages": [
+                        {"role": "user", "content": f"say {tiny_rl.WORDS[n]}"},
+                        {"role": "assistant", "content": tiny_rl.WORDS[n]},
+                    ]
+                }
+                for n in range(count)
+            ]
+            (sft / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    given = Job(
+        name=name,
+        out=folder / name,
+        parent=model,
+        seed=0,
+        conversations=folder / "sft",
+        pairs=(PairSource("ai", folder / "trl"),),
+        lineage={"run": "tiny"},
+        say=lambda _: None,
+    )
+    given = dataclasses.replace(given, **changes)
+    given.steps.mkdir(parents=True, exist_ok=True)
+    return given
+
+
+def train(given: Job, **settings: Any) -> Outcome:
+    module = algorithms.load(given.name)
+    return module.train(given, module.Config(**(FAST | settings)))
+
+
+def rows(given: Job) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in given.metrics.read_text("utf-8").splitlines()]
+
+
+def losses(given: Job) -> dict[int, float]:
+    return {row["step"]: row["loss"] for row in rows(given) if "loss" in row}
+
+
+@pytest.mark.parametrize("name", ["sft", "rm", "dpo"])
+def test_leaves_a_checkpoint_that_loads_and_learns(tmp_path: Path, name: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    given = job(tmp_path, name)
+    outcome = train(given, epochs=6)
+    kind = AutoModelForSequenceClassification if name == "rm" else AutoModelForCausalLM
+    model = kind.from_pretrained(outcome.checkpoint)
+    assert AutoTokenizer.from_pretrained(outcome.checkpoint).chat_template
+    assert any(outcome.checkpoint.glob("*.safetensors"))
+    assert not list(given.out.rglob("training_args.bin"))
+    found = losses(given)
+    assert found[max(found)] < found[min(found)]
+    lineage = json.loads((outcome.checkpoint / "lineage.json").read_text("utf-8"))
+    assert lineage["algorithm"] == name
+    assert lineage["run"] == "tiny"
+    assert lineage["parent"]["model"].startswith("model@")
+    assert "library_name: transformers" in (outcome.checkpoint / "README.md").read_text("utf-8")
+    before = kind.from_pretrained(given.parent, **({"num_labels": 1} if name == "rm" else {}))
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), before.parameters(), strict=True)]
+    assert max(moved) > 1e-4
+
+
+def test_adapters_are_merged(tmp_path: Path) -> None:
+    given = job(tmp_path, "dpo")
+    outcome = train(given, lora={"rank": 4}, max_steps=2)
+    assert not (outcome.checkpoint / "adapter_config.json").exists()
+    assert json.loads((outcome.checkpoint / "config.json").read_text("utf-8"))["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_a_reward_model_reports_on_held_out_pairs(tmp_path: Path) -> None:
+    given = job(tmp_path, "rm")
+    outcome = train(given, epochs=2)
+    told = json.loads((outcome.checkpoint / "report.json").read_text("utf-8"))
+    assert told["pairs"] == 9
+    assert set(told["by_axis"]) == {"helpful"}
+    assert told["by_source"]["ai"]["n"] == 9
+    assert told["batch_drift"] < 1e-4
+    assert told["usable"] is False
+    assert "too few" in told["why"]
+
+
+def test_a_stopped_training_goes_on_with_the_same_curve(tmp_path: Path) -> None:
+    whole = job(tmp_path, "dpo")
+    train(whole, epochs=2)
+    code = (
+        "import sys; from pathlib import Path; import torch; torch.set_num_threads(1);"
+        "from tests.training.test_algorithms import job, train;"
+        "train(job(Path(sys.argv[1]), 'dpo', out=Path(sys.argv[1]) / 'killed'), epochs=2)"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], env=environment)
+    steps = tmp_path / "killed" / "steps"
+    while process.poll() is None and not any(steps.glob("checkpoint-*/trainer_state.json")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert any(steps.glob("checkpoint-*"))
+    again = job(tmp_path, "dpo", out=tmp_path / "killed")
+    train(again, epochs=2)
+    one, other = losses(whole), losses(again)
+    assert one.keys() == other.keys()
+    for step, loss in one.items():
+        assert other[step] == pytest.approx(loss, abs=1e-5)
+
+
+def test_another_setting_on_begun_steps_is_refused(tmp_path: Path) -> None:
+    given = job(tmp_path, "sft")
+    train(given, max_steps=2)
+    with pytest.raises(InputError, match="another settings"):
+        train(given, max_steps=2, learning_rate=0.5)
+
+
+def test_what_can_be_known_before_is_said_before(tmp_path: Path) -> None:
+    given = job(tmp_path, "sft")
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        train(dataclasses.replace(given, parent=tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="has no 'learning_rat'"):
+        train(dataclasses.replace(given, trl={"learning_rat": 1}))
+    (tmp_path / "long").mkdir()
+    row = {"messages": [{"role": "user", "content": "say " * 40}, {"role": "assistant", "content": "yes"}]}
+    (tmp_path / "long" / "train.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    with pytest.raises(InputError, match="longer than 16 tokens"):
+        train(dataclasses.replace(given, conversations=tmp_path / "long"), max_length=16)
+    config = json.loads((given.parent / "config.json").read_text("utf-8"))
+    (given.parent / "config.json").write_text(json.dumps({**config, "vocab_size": 3}), "utf-8")
+    with pytest.raises(InputError, match="of different models"):
+        train(given)
+    (given.parent / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaModel"]}), "utf-8")
+    with pytest.raises(InputError, match="not a language model"):
+        train(given)
+
+
+def test_no_chat_template_is_said(tmp_path: Path) -> None:
+    given = job(tmp_path, "rm")
+    path = given.parent / "tokenizer_config.json"
+    told = json.loads(path.read_text("utf-8"))
+    told.pop("chat_template", None)
+    path.write_text(json.dumps(told), "utf-8")
+    (given.parent / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="no chat template"):
+        train(given)
+
+
+def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    given = job(tmp_path, "sft")
+    path = given.parent / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], float("nan"))
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match="is nan at step"):
+        train(given)
