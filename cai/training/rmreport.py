@@ -23,8 +23,8 @@ def report(test: Sequence[Encoded], score: Score, *, threshold: float, seed: int
     """Measure a reward model on held-out pairs.
 
     Accuracy is 1 where the better answer has the higher score, 1/2 where both are equal; ties of people are left out.
-    With intervals by prompt: overall, by axis and source. Calibration is that of s(r(first) - r(second)) against the soft
-    label. Length bias: how often the longer answer has the higher score, beside how often it is the better one.
+    With intervals by prompt: overall, by axis and source. Calibration is that of s(r(first) - r(second)) against the
+    soft label. Length bias: how often the longer answer has the higher score, beside how often it is the better one.
 
     Args:
         threshold: least accuracy, of which the interval's lower end must be above 1/2 too.

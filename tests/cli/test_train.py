@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from cai.cli.main import app  # noqa: E402
-from tests.training import tiny_rl  # noqa: E402
+from cai.cli.main import app
+from tests.training import tiny_rl
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 RECIPE = """

@@ -1,0 +1,78 @@
+"""When a training is stopped: not by noise, and in time where gold falls while the proxy rises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cai.records import Messages, Prompt
+from cai.training.watch import Look, Watch, WatchConfig, judge_looks
+
+PROMPTS = 32
+
+
+def looks(means: Sequence[float], *, seed: int, noise: float = 1.0) -> list[Look]:
+    rng = np.random.default_rng(seed)
+    own = rng.normal(size=PROMPTS)  # prompts differ from one another more than looks do
+    found = []
+    for step, mean in enumerate(means):
+        gold = mean + own + noise * rng.normal(size=PROMPTS)
+        proxy = 0.1 * step + own + noise * rng.normal(size=PROMPTS)
+        found.append(Look(step, float(step), tuple(proxy), {"gold": tuple(gold)}))
+    return found
+
+
+def ended(found: list[Look]) -> tuple[bool, int]:
+    for count in range(1, len(found) + 1):
+        told = judge_looks(found[:count], planned=len(found))
+        if told.stop:
+            return True, told.best
+    return False, judge_looks(found, planned=len(found)).best
+
+
+def test_noise_alone_hardly_ever_stops_a_training() -> None:
+    stopped = sum(ended(looks([0.0] * 21, seed=seed))[0] for seed in range(200))
+    assert stopped <= 10
+
+
+def test_a_peak_is_found_and_the_best_look_is_near_it() -> None:
+    curve = [1.5 * np.sin(np.pi * step / 16) for step in range(30)]  # highest at 8, back at the start at 16
+    for seed in range(20):
+        stopped, best = ended(looks(curve, seed=seed, noise=0.7))
+        assert stopped
+        assert 3 <= best <= 13
+
+
+def test_a_falling_proxy_is_no_over_optimisation() -> None:
+    found = [
+        Look(look.step, look.kl, tuple(-value for value in look.proxy), look.gold)
+        for look in looks([-0.5 * step for step in range(10)], seed=0, noise=0.1)
+    ]
+    falling = [Look(x.step, x.kl, tuple(p - x.step for p in x.proxy), x.gold) for x in found]
+    assert not ended(falling)[0]
+
+
+class Length:
+    name = "length"
+
+    def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
+        return [float(len(answer)) for answer in answers]
+
+
+def test_looks_are_kept_and_a_resumed_training_goes_on_with_them(tmp_path: Path) -> None:
+    prompts = [Prompt.make(f"say {n}") for n in range(6)]
+    config = WatchConfig(every=5, prompts=4)
+    watch = Watch(tmp_path, config, prompts, total=20, proxy=Length(), gold={"short": Length()})
+    assert [step for step in range(21) if watch.due(step)] == [0, 5, 10, 15, 20]
+    watch.look(0, ["a b c d"] * 4, 0.0)
+    watch.look(5, ["a b c d e"] * 4, 0.5)
+    again = Watch(tmp_path, config, prompts, total=20, proxy=Length(), gold={"short": Length()})
+    assert [look.step for look in again.looks] == [0, 5]
+    assert not again.due(5)
+    assert again.looks[1].measures["length"]["difference"] == 1
+    assert again.summary()["last"]["proxy"] == 9
+    again.draw(tmp_path / "watch.png")
+    assert (tmp_path / "watch.png").is_file()
+    assert not Watch(tmp_path, WatchConfig(prompts=0), prompts, total=20, proxy=Length()).due(0)
