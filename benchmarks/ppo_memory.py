@@ -3,8 +3,8 @@
     python -m benchmarks.ppo_memory [--batch 16] [--tokens 64] [--micro-batch 4] [--model FOLDER]
 
 One update of each way, in a process of its own: answers by transformers, a reward model of the policy's size in both.
-Counted is what the process takes above what it took after its imports: resident memory on the CPU, torch's own peak on a
-GPU. In `shared` policy, reference and value function are one model with two adapters, and the reward model is a
+Counted is what the process takes above what it took after its imports: resident memory on the CPU, torch's own peak
+on a GPU. In `shared` policy, reference and value function are one model with two adapters, and the reward model is a
 second; in `four` each is a copy, and Adam keeps two numbers for every weight of policy and value model.
 """
 

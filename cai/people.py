@@ -15,7 +15,7 @@ from cai.labels import agreement as agree
 from cai.labels import annotators, beside, exchange
 from cai.labels.events import append_labels, effective, read_labels
 from cai.labels.items import Item, by_id, items_of, p_of_a
-from cai.labels.merge import Merged, flips, merge
+from cai.labels.merge import WHY_NOT, Merged, flips, merge
 from cai.labels.policy import load_policy
 from cai.labels.table import VoteTable, votes_of
 from cai.pipeline import prepare
@@ -215,6 +215,22 @@ def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with replacing(path) as file:
         for row in rows:
             file.write(encode(row))
+
+
+def told(row: Mapping[str, Any]) -> Iterator[str]:
+    """A merged preference's story in lines: each vote with its part, the judge's, and what they came to."""
+    axis = f", axis {row['axis']}" if row["axis"] else ""
+    yield f"merged preference {row['id']}{axis} by the policy {row['policy']} (parts: {row['parts_are']})"
+    for part in row["people"]:
+        yield f"  {part['annotator']} said {part['verdict']}: {part['part']:+.3g}"
+    for part in row["not_counted"]:
+        yield f"  {part['annotator']} said {part['verdict']}: not counted"
+    if row["ai"]["p_a"] is not None:
+        yield f"  the AI judge said p(a) = {row['ai']['p_a']:.3f}: {row['ai']['part']:+.3g}"
+    if row["set_aside"]:
+        yield f"  set aside: {WHY_NOT[row['set_aside']]}"
+    elif row["p_a"] is not None:
+        yield f"  together p(a) = {row['p_a']:.3f}, chosen: {row['chosen']}"
 
 
 def explained(place: RunFolder, id: str) -> Iterator[dict[str, Any]]:

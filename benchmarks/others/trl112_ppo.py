@@ -42,7 +42,7 @@ def main() -> None:
     value = AutoModelForSequenceClassification.from_pretrained(options["model"], num_labels=1, dtype="float32")
     torch.nn.init.zeros_(value.score.weight)  # as ours begins
 
-    class Rule(torch.nn.Module):
+    class Rule(torch.nn.Module):  # type: ignore[misc]
         """The rule as TRL wants a reward model: hidden states by its `base_model_prefix`, scores by `score`."""
 
         base_model_prefix = "base"
@@ -50,7 +50,7 @@ def main() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.base = torch.nn.Module()
-            self.base.forward = self.states  # type: ignore[method-assign]
+            self.base.forward = self.states
 
         @staticmethod
         def states(input_ids: Any, attention_mask: Any, **_: Any) -> Any:
@@ -66,7 +66,7 @@ def main() -> None:
         text = tokenizer.decode(tokens, skip_special_tokens=False).rsplit(options["marker"], 1)[-1]
         for token in tokenizer.all_special_tokens:
             text = text.replace(token, "")
-        return max(0.0, 1 - abs(len(text.split()) / options["words"] - 1))
+        return max(0.0, 1 - abs(len(text.split()) / float(options["words"]) - 1))
 
     class Timer(TrainerCallback):  # type: ignore[misc]
         """TRL logs once an update; what lies before the first is loading, and is not counted."""

@@ -250,11 +250,20 @@ def why(
     json: Json = False,
 ) -> None:
     """Tell the story of one row: every critique, revision and vote, and why it is in the data or is not."""
+    from cai import people
+    from cai.errors import InputError
     from cai.pipeline import explain
+    from cai.runs import open_run
 
-    explanation = explain(run, id)
+    merged = list(people.explained(open_run(run), id))
+    try:
+        explanation = explain(run, id)
+    except InputError:
+        if not merged:
+            raise
+        explanation = explain(run, merged[0]["comparison_id"])
     if json:
-        print_json(explanation.row())
+        print_json(explanation.row() | ({"merged": merged} if merged else {}))
         return
     from rich.console import Console
 
@@ -264,6 +273,9 @@ def why(
         Console().print(why_preference.render(explanation))
     else:
         Console().print(why.render(explanation))
+    for row in merged:
+        for line in people.told(row):
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {

@@ -174,7 +174,7 @@ def _one(
     )
     swap = p_a is not None and p_a < 0.5
     chosen, rejected = (item.b, item.a) if swap else (item.a, item.b)
-    p = None if p_a is None else max(p_a, 1 - p_a)
+    p = None if p_a is None else round(max(p_a, 1 - p_a), PLACES)
     ties = sum(SAID[label.verdict] == "tie" for label in counted)
     tie = ties / len(counted) if counted else row.p_tie
     used_ai = ai is not None and ai_weight != 0

@@ -36,26 +36,39 @@ ppo.train(job, config)
 """
 
 
-@pytest.mark.parametrize("dtype", ["float32"])
-def test_the_engine_follows_the_policy(tmp_path: Path, model: Path, dtype: str) -> None:
+def test_the_engine_follows_the_policy(tmp_path: Path, model: Path) -> None:
     options = {
-        "updates": 3, "batch": 8, "minibatches": 2, "micro_batch": 4, "epochs": 2, "max_new_tokens": 12, "save_every": 100,
+        "updates": 3,
+        "batch": 8,
+        "minibatches": 2,
+        "micro_batch": 4,
+        "epochs": 2,
+        "max_new_tokens": 12,
         # Steps so large that an engine with yesterday's weights could not be mistaken for one with today's.
-        "learning_rate": 2e-3, "value": "shared", "kl": {"coefficient": 0.0}, "temperature": 0.8,
-        "rollouts": "vllm", "logprob_tolerance": 0.02,
-        "rollout_options": {"dtype": dtype, "context": 128, "compile": "no", "kv_cache_gib": 1, "seats": 16},
-    }  # fmt: skip
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        "learning_rate": 2e-3,
+        "value": "shared",
+        "kl": {"coefficient": 0.0},
+        "temperature": 0.8,
+        "save_every": 100,
+        "rollouts": "vllm",
+        "logprob_tolerance": 0.02,
+        "rollout_options": {"dtype": "float32", "context": 128, "compile": "no", "kv_cache_gib": 1, "seats": 16},
+    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path), str(model), json.dumps(options)],
-        cwd=Path(__file__).resolve().parents[2], env=environment, capture_output=True, text=True, timeout=1500, check=False,
-    )  # fmt: skip
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [row["update"] for row in rows] == [1, 2, 3]
     for row in rows:
         assert row["engine_gap"] < 0.02, rows
         assert row["first_ratio"] == pytest.approx(1.0, abs=1e-3)
-    # In the last rollout the policy is far from where it began, in nats per answer, and the engine is where the policy is.
+    # In the last rollout the policy is far from where it began, and the engine is where the policy is.
     assert abs(rows[-1]["kl"]) / rows[-1]["length"] > 5 * rows[-1]["engine_gap"], rows
     assert "log-probabilities are" not in done.stdout

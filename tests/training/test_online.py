@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,8 @@ from cai.errors import InputError  # noqa: E402
 from cai.training.base import Job, TrainingError  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # TRL, accelerate and vLLM warn of their own affairs
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# TRL, accelerate and vLLM warn of their own affairs.
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 
 
 def job(name: str, out: Path, model: Path, reward: Any) -> Job:

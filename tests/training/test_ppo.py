@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ from cai.training.ppo.parts import Parts, Rows, _logits  # noqa: E402
 from cai.training.ppo.rollout import drawn, encode  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning"),
+]
 
 SMALL = {
     "updates": 4,
@@ -39,14 +42,6 @@ SMALL = {
     "save_every": 1,
 }
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +320,8 @@ def test_it_is_watched_and_the_best_look_is_the_result(tmp_path: Path, model: Pa
     assert (tmp_path / "watch.png").stat().st_size > 1000
     if best == 0:
         assert same_weights(outcome.checkpoint, model, tolerance=1e-7)
+    again = ppo.train(job(tmp_path, model, **more), wanted)  # what the watch ended stays ended
+    assert again.metrics == outcome.metrics
 
 
 def test_a_reward_or_loss_that_is_no_number_ends_in_one_line(tmp_path: Path, model: Path) -> None:

@@ -27,8 +27,9 @@ def train(job: Job, config: Config) -> Outcome:
         resumed = session.loop.resume()
         if resumed:
             job.say(f"resumes after update {session.loop.done} of {config.updates}")
-        session.look_if_due()
-        for _ in session.updates():
+        # A training that its watch ended stays ended.
+        ended = session.look_if_due() or session.ended()
+        for _ in () if ended else session.updates():
             ended = session.look_if_due()
             asked = session.agreed(stop.asked)
             if ended or asked or session.loop.done % config.save_every == 0 or session.loop.done == config.updates:

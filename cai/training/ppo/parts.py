@@ -49,15 +49,17 @@ class Rows:
         """Rows on `device`; no prompt and no answer may be empty."""
         width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
         ids = torch.full((len(prompts), width), pad)
-        row, place, tokens = [], [], []
+        row: list[int] = []
+        place: list[int] = []
+        tokens: list[int] = []
         for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             ids[index, : len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
             row += [index] * len(answer)
             place += range(len(prompt) - 1, len(prompt) + len(answer) - 1)
             tokens += answer
         lengths = tuple(len(answer) for answer in answers)
-        moved = [torch.tensor(values, device=device) for values in (row, place, tokens)]
-        return cls(ids.to(device), *moved, lengths)
+        rows, places, answered = (torch.tensor(values, device=device) for values in (row, place, tokens))
+        return cls(ids.to(device), rows, places, answered, lengths)
 
     def table(self, flat: Tensor, width: int) -> Tensor:
         """Flat figures of answer tokens as (rows, width), 0 behind each answer's end."""
@@ -76,7 +78,7 @@ class Read:
     values: Tensor
 
 
-class Parts(nn.Module):
+class Parts(nn.Module):  # type: ignore[misc]
     """All models of PPO as one module, so that DistributedDataParallel sees one forward pass.
 
     Args:
@@ -104,6 +106,7 @@ class Parts(nn.Module):
             if not shared:
                 self.copies[VALUE] = copy.deepcopy(self.model.base_model)
                 self.copies[VALUE].requires_grad_(True)
+        self.entropy_trained = True  # whether gradients flow through it; without, it costs half
         self._now: str | None = None
         self._recomputing: list[Any] = self._checkpoint() if checkpointing else []
         weight = self.model.get_input_embeddings().weight
@@ -134,9 +137,11 @@ class Parts(nn.Module):
                 states = trunk(input_ids=rows.ids, use_cache=False).last_hidden_state
             hidden = states[rows.row, rows.place]
         values = self.head(hidden.to(self.head.weight.dtype)).squeeze(-1)
-        return Read(token_logprobs(logits, rows.tokens), entropy(logits), values)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.entropy_trained):
+            spread = entropy(logits)
+        return Read(token_logprobs(logits, rows.tokens), spread, values)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def reference(self, rows: Rows) -> Tensor:
         """Log-probabilities of the answer tokens under the reference, flat."""
         with self._active(None):
@@ -191,7 +196,7 @@ class Parts(nn.Module):
         """Copies of the trained tensors, by name, on the CPU."""
         return {name: p.detach().to("cpu", copy=True) for group in self.groups() for name, p in group}
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def load_trained(self, tensors: dict[str, Tensor]) -> None:
         """What `trained_state` gave back.
 
@@ -204,7 +209,7 @@ class Parts(nn.Module):
         for name, parameter in own.items():
             parameter.copy_(tensors[name])
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def policy_weights(self) -> Iterator[tuple[str, Tensor]]:
         """The policy's weights one by one, adapters merged, by the names of the checkpoint without adapters."""
         layers = {name: layer for name, layer in self.model.named_modules() if hasattr(layer, "get_delta_weight")}
@@ -218,7 +223,7 @@ class Parts(nn.Module):
                 tensor = (tensor.float() + delta.float()).to(tensor.dtype)
             yield name.replace(".base_layer.", "."), tensor
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def merged(self) -> Any:
         """The policy as a plain model, adapters merged into it; the end of these parts."""
         for name, layer in [pair for pair in self.model.named_modules() if hasattr(pair[1], "get_delta_weight")]:

@@ -132,7 +132,7 @@ class Collector:
             )
         return self.processes.gathered([replace(samples[i], score=s) for i, s in zip(own, scores, strict=True)])
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def read(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """`old`, `values`, `entropy` and `reference` for all samples, (rows, tokens) on the CPU."""
         own = self.processes.share(range(len(samples)))

@@ -88,6 +88,10 @@ class Session:
             ended = verdict.stop
         return self.agreed(ended)
 
+    def ended(self) -> bool:
+        """Whether the looks so far, of an earlier call too, say that training should end."""
+        return self.agreed(self.processes.main and bool(self.watch.looks) and self.watch.verdict().stop)
+
     def _keep(self, step: int) -> None:
         from safetensors.torch import save_file
 
@@ -171,6 +175,7 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
         temperature=config.temperature,
         checkpointing=config.gradient_checkpointing,
     )
+    parts.entropy_trained = config.entropy_coefficient > 0
     sampler: Sampler = rollouts.build(
         options, model=model, folder=job.parent, seed=job.seed, active=parts.writing, processes=processes.count
     )

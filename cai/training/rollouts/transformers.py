@@ -64,7 +64,7 @@ class Sampler:
     def sync(self, weights: Iterator[tuple[str, Tensor]]) -> None:
         """Nothing to do: it is the same model."""
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def write(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], drawing: Drawing) -> list[Written]:
         order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))  # alike lengths: little padding
         found: dict[int, Written] = {}

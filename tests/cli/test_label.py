@@ -1,0 +1,144 @@
+"""People in the loop from the command line, on a run of the scripted backend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cai.cli.main import app
+from cai.labels.items import items_of, p_of_a
+from cai.records import HumanLabel, Preference
+
+RECIPE = """
+name: people
+seed: 5
+prompts: [{path: prompts.jsonl}]
+models: {policy: {backend: scripted}}
+constitution: humanity
+revise: {rounds: 1}
+sft: {test_fraction: 0.3}
+sample: {sources: [{count: 2}, {count: 1, temperature: 0.3, name: cool}]}
+judge: {}
+"""
+
+
+def cai(*arguments: str, code: int = 0) -> Any:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judged run in which three people labelled half of the pairs, mostly against the judge."""
+    folder = tmp_path_factory.mktemp("people")
+    rows = [{"prompt": f"How is matter {number} best settled?"} for number in range(24)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
+    cai("run", str(folder / "recipe.yaml"), "--run-dir", str(folder / "run"))
+    place = folder / "run"
+    tasks = folder / "tasks.jsonl"
+    cai("label", "export", str(place), "--format", "jsonl", "--out", str(tasks))
+    done = []
+    for number, line in enumerate(tasks.read_text("utf-8").splitlines()):
+        row = json.loads(line)
+        for person in ("ann", "bea", "cem"):
+            if number % 2 == 0:
+                longer = "left" if len(row["left"]) > len(row["right"]) else "right"
+                other = {"left": "right", "right": "left"}[longer]
+                verdict = other if person == "cem" and number % 6 == 0 else longer
+                done.append(json.dumps(row | {"annotator": person, "verdict": verdict, "seconds": 600}))
+    (folder / "done.jsonl").write_text("\n".join(done) + "\n", "utf-8")
+    told = json.loads(cai("label", "import", str(place), str(folder / "done.jsonl"), "--json").stdout)
+    assert told["added"] == len(done)
+    assert json.loads(cai("label", "import", str(place), str(folder / "done.jsonl"), "--json").stdout)["added"] == 0
+    return place
+
+
+def preferences(path: Path) -> list[Preference]:
+    return [Preference.from_row(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_agreement_names_people_and_stands_beside_the_judge(run: Path) -> None:
+    told = json.loads(cai("label", "agreement", str(run), "--json").stdout)
+    assert told["axes"][""]["workers"] == 3
+    assert 0.5 < told["axes"][""]["observed"]["value"] < 1
+    assert told["axes"][""]["annotators"]["cem"] < told["axes"][""]["annotators"]["ann"]
+    assert told["beside_the_judge"][0]["over"] == "all"
+    assert "length" in told["suspects"] or told["suspects"] == {}
+    assert "alpha" in cai("label", "agreement", str(run)).stdout
+
+
+def test_merging_puts_people_first_and_explains_itself(run: Path) -> None:
+    told = json.loads(cai("merge", str(run), "--json").stdout)
+    made = preferences(run / "merged.jsonl")
+    judged = {row.comparison_id: row for row in preferences(run / "preferences.jsonl")}
+    assert len(made) == len(judged) == told["preferences"]
+    labels = [HumanLabel.from_row(json.loads(line)) for line in (run / "labels.jsonl").read_text("utf-8").splitlines()]
+    said: dict[str, list[str]] = {}
+    for label in labels:
+        said.setdefault(label.comparison_id, []).append(label.verdict)
+    items = {item.comparison_id: item for item in items_of(judged.values())}
+    for row in made:
+        votes = said.get(row.comparison_id)
+        if votes is None:
+            assert row.source == "ai"
+            assert row.p == judged[row.comparison_id].p
+        elif row.status == "ok":
+            better = items[row.comparison_id].a if votes.count("a") > votes.count("b") else items[row.comparison_id].b
+            assert row.chosen == better.text
+            assert row.source == "human+ai"
+    before = (run / "merged.jsonl").read_bytes()
+    cai("merge", str(run))
+    assert (run / "merged.jsonl").read_bytes() == before
+    assert (run / "preferences-merged" / "trl" / "train.jsonl").is_file()
+    row = next(row for row in made if row.source == "human+ai" and row.status == "ok")
+    why = cai("why", str(run), row.comparison_id)
+    assert "ann" in why.output
+    told = json.loads(cai("why", str(run), row.id, "--json").stdout)
+    assert [part["annotator"] for part in told["merged"][0]["people"]] == ["ann", "bea", "cem"]
+
+
+def test_a_change_of_policy_is_shown_before_it_is_made(run: Path) -> None:
+    cai("merge", str(run))
+    before = (run / "merged.jsonl").read_bytes()
+    told = json.loads(cai("merge", str(run), "--diff", "strict", "--json").stdout)
+    assert told["flips"]
+    assert {row["to"]["status"] for row in told["flips"]} == {"abstain"}
+    assert (run / "merged.jsonl").read_bytes() == before
+    done = cai("merge", str(run), "--policy", "strickt", code=2)
+    assert "strict" in done.stderr
+    told = json.loads(cai("merge", str(run), "--policy", "dawid_skene", "--json").stdout)
+    assert any("Dawid-Skene" in warning for warning in told["warnings"])
+    cai("merge", str(run))
+
+
+def test_routing_and_what_labels_allow_to_say(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "next.jsonl"
+    told = json.loads(cai("label", "route", str(run), "--n", "10", "--out", str(out), "--json").stdout)
+    assert len(told["chosen"]) == 10
+    assert told["audit"] == 1
+    labelled = {json.loads(line)["comparison_id"] for line in (run / "labels.jsonl").read_text("utf-8").splitlines()}
+    assert not labelled & set(told["chosen"])
+    assert told["curve"][-1]["accuracy"] >= told["curve"][0]["accuracy"]
+    assert told["certified"]["threshold"] is None
+    cai("label", "export", str(run), "--items", str(out), "--format", "csv", "--out", str(tmp_path / "next.csv"))
+    assert "wins" in cai("label", "winrate", str(run), "cool").stdout
+    assert "cool" in cai("label", "winrate", str(run), "hot", code=2).stderr
+    names = {p_of_a(row) is None for row in preferences(run / "preferences.jsonl")}
+    assert names == {False}
+
+
+def test_votes_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "votes.csv"
+    votes = [(task, worker, "a" if (task + worker) % 4 else "b") for task in range(20) for worker in range(3)]
+    path.write_text("task,worker,label\n" + "".join(f"{t},w{w},{said}\n" for t, w, said in votes), "utf-8")
+    told = json.loads(cai("label", "aggregate", str(path), "--policy", "dawid_skene", "--json").stdout)
+    assert len(told["tasks"]) == 20
+    assert {row["worker"] for row in told["workers"]} == {"w0", "w1", "w2"}
+    assert json.loads(cai("label", "agreement", str(path), "--json").stdout)["tasks"] == 20
+    assert "majority" in cai("label", "aggregate", str(path), "--policy", "median", code=2).stderr
