@@ -54,7 +54,8 @@ def settings_of(name: str, given: Mapping[str, Any], where: str) -> StrictModel:
         InputError: no such algorithm; InvalidFile: a setting it has not got (names the nearest) or a wrong value.
     """
     algorithm = algorithms.load(name)
-    return validate(Document(where, dict(given), {}, {}), algorithm.Config)
+    found: StrictModel = validate(Document(where, dict(given), {}, {}), algorithm.Config)
+    return found
 
 
 def run_folder(loaded: LoadedRecipe, given: Path | None) -> Path:
@@ -176,7 +177,7 @@ def _pairs(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> tuple[
     own = place.merged_data / "trl" if (place.merged_data / "trl").is_dir() else place.preference_data / "trl"
     if not block.pairs:
         return (PairSource(own.parent.name, own),)
-    found = []
+    found: list[PairSource] = []
     for given in block.pairs:
         path = loaded.resolve(given.path) if given.path else own
         name = given.name or (path.parent.name if path.name == "trl" else path.name)

@@ -51,7 +51,9 @@ def main() -> None:
     base = resolve(
         runtime + [f"{name}=={version}" for name, version in everything.items() if name in ("pydantic", "numpy")]
     )
-    write("cpu.txt", {n: everything[n] for n in base}, "Generation and training without a GPU: what `make demo` installs.")
+    write(
+        "cpu.txt", {n: everything[n] for n in base}, "Generation and training without a GPU: what `make demo` installs."
+    )
     write(
         "dev.txt", {n: v for n, v in everything.items() if n not in base}, "What tests and checks need beside cpu.txt."
     )

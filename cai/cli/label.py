@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cai.cli import label_stats
+from cai.cli import label_serve, label_stats
 from cai.cli.common import Json, examples, print_json, reports_errors
 
 app = typer.Typer(no_args_is_help=True, help="People in the loop: label, import, agree, route.")
+label_serve.register(app)
 label_stats.register(app)
 
 Run = Annotated[Path, typer.Argument(help="Folder of the run, e.g. runs/demo.", metavar="RUN")]

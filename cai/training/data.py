@@ -116,14 +116,14 @@ def read_pairs(sources: Sequence[PairSource], *, ties: bool, hard: bool = False)
     both = {e.prompt_id for e in parts["train"]} & {e.prompt_id for e in parts["test"]}
     if both:
         raise InputError(f"{len(both)} prompts are in train and test", where=f"prompt {min(both)}")
-    mixture = {name: dict(sorted(counts.items())) for name, counts in told.items()}
+    counted: dict[str, dict[str, float]] = {name: dict(sorted(counts.items())) for name, counts in told.items()}
     if not parts["train"]:
-        raise InputError("the training split has no pair", mend=f"what was read: {json.dumps(mixture)}")
+        raise InputError("the training split has no pair", mend=f"what was read: {json.dumps(counted)}")
     weights = {source.name: source.weight for source in sources}
-    for name, row in mixture.items():
-        row["weight"] = weights[name]
+    for name, figures in counted.items():
+        figures["weight"] = weights[name]
     by_axis = Counter(f"{pair.source}/{pair.axis or 'overall'}" for e in parts["train"] for pair in e.pairs)
-    mixture = {"sources": mixture, "train_pairs_by_axis": dict(sorted(by_axis.items()))}
+    mixture = {"sources": counted, "train_pairs_by_axis": dict(sorted(by_axis.items()))}
     digest = content_hash(
         [
             [e.group_id, e.answers, [[p.first, p.second, p.p, p.weight] for p in e.pairs]]

@@ -138,7 +138,7 @@ def test_a_broken_row_is_told_by_line_and_stops_a_strict_import(tmp_path: Path) 
     assert len(labels) == 1
     assert report.traps["broken"] == 2
     assert report.examples["broken"][1].startswith("done.jsonl:3: 'maybe' is no verdict")
-    with pytest.raises(InputError, match="done.jsonl:2"):
+    with pytest.raises(InputError, match=r"done\.jsonl:2"):
         read_labels_from(path, "jsonl", by_id(items), strict=True)
 
 

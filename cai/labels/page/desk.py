@@ -1,0 +1,247 @@
+"""What an annotator is shown, and what a verdict means: pure functions, no database and no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cai.errors import InputError
+from cai.labels.items import Item
+from cai.labels.shown import order_of
+from cai.records import Candidate, HumanLabel, Messages, content_hash
+
+Mode = Literal["pairs", "rating", "ranking"]
+MODES: tuple[Mode, ...] = ("pairs", "rating", "ranking")
+VERDICTS = ("left", "right", "tie", "both_bad", "skip")
+LONGEST_NOTE = 20_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to label: a pair, or in the modes `rating` and `ranking` all answers of a group.
+
+    Attributes:
+        answers: in their own order; for a pair the comparison's a and b.
+        comparisons: of each pair of answers (by place), its comparison id.
+        gold: the right verdict (`a` or `b`) where the task checks annotators.
+        hint: what the AI judge says (probability of the first answer), shown only where that is asked for.
+    """
+
+    id: str
+    group_id: str
+    prompt_id: str
+    messages: Messages
+    answers: tuple[Candidate, ...]
+    comparisons: Mapping[tuple[int, int], str]
+    text_hash: str
+    gold: str = ""
+    hint: float | None = None
+
+
+def tasks_of(items: Sequence[Item], mode: Mode, hints: Mapping[str, float]) -> list[Task]:
+    """Tasks in the order of the items; in the other modes one a group, with all its answers that items name."""
+    if mode == "pairs":
+        return [
+            Task(
+                item.comparison_id,
+                item.group_id,
+                item.prompt_id,
+                item.messages,
+                (item.a, item.b),
+                {(0, 1): item.comparison_id},
+                item.text_hash,
+                item.gold,
+                hints.get(item.comparison_id),
+            )
+            for item in items
+        ]
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.group_id, []).append(item)
+    return [_group(group_id, found) for group_id, found in groups.items()]
+
+
+def _group(group_id: str, items: Sequence[Item]) -> Task:
+    answers = {candidate.id: candidate for item in items for candidate in (item.a, item.b)}
+    place = {name: number for number, name in enumerate(answers)}
+    comparisons = {(place[item.a.id], place[item.b.id]): item.comparison_id for item in items}
+    first = items[0]
+    return Task(
+        group_id,
+        group_id,
+        first.prompt_id,
+        first.messages,
+        tuple(answers.values()),
+        comparisons,
+        content_hash([item.text_hash for item in items], length=16),
+    )
+
+
+def order_for(task: Task, annotator: str) -> tuple[int, ...]:
+    """The places of the answers in the order in which this person sees them, drawn by hash."""
+    if len(task.answers) == 2:
+        item = Item(task.id, task.group_id, task.prompt_id, task.messages, task.answers[0], task.answers[1])
+        return (0, 1) if order_of(item, who=annotator) == "ab" else (1, 0)
+    return tuple(
+        sorted(range(len(task.answers)), key=lambda k: content_hash("order", task.id, annotator, task.answers[k].id))
+    )
+
+
+def shown(task: Task, annotator: str, *, hint: bool) -> dict[str, Any]:
+    """What the page gets: no ids of answers, no gold, nothing of the judge unless `hint`."""
+    order = order_for(task, annotator)
+    row: dict[str, Any] = {
+        "id": task.id,
+        "messages": [turn.row() for turn in task.messages],
+        "answers": [task.answers[k].text for k in order],
+    }
+    if hint and task.hint is not None:
+        row["hint"] = round(task.hint if order == (0, 1) else 1 - task.hint, 3)
+    return row
+
+
+def check(payload: Any, mode: Mode, axes: Sequence[str], count: int) -> dict[str, Any]:
+    """A verdict's payload, only what belongs in it.
+
+    Raises:
+        InputError: it is not one.
+    """
+    if not isinstance(payload, Mapping):
+        raise InputError("a verdict must be an object")
+    kept: dict[str, Any] = {"note": _text(payload, "note"), "edits": _edits(payload, count)}
+    if payload.get("skip") is True:
+        return kept | {"skip": True}
+    if mode == "rating":
+        ratings: Any = payload.get("ratings")
+        if not _whole(ratings, count) or any(not 1 <= value <= 5 for value in ratings):
+            raise InputError(f"ratings must be {count} numbers from 1 to 5")
+        return kept | {"ratings": list(ratings)}
+    if mode == "ranking":
+        ranks: Any = payload.get("ranking")
+        if not _whole(ranks, count) or any(not 1 <= value <= count for value in ranks):
+            raise InputError(f"ranking must be {count} ranks from 1 to {count}; equal ranks are ties")
+        return kept | {"ranking": list(ranks)}
+    said = payload.get("axes")
+    if not isinstance(said, Mapping) or set(said) != set(axes):
+        raise InputError(f"axes must be answered: {', '.join(axis or 'overall' for axis in axes)}")
+    return kept | {"axes": {axis: _axis(said[axis]) for axis in axes}}
+
+
+def _axis(said: Any) -> dict[str, Any]:
+    if not isinstance(said, Mapping) or said.get("verdict") not in VERDICTS:
+        raise InputError(f"a verdict must be one of {', '.join(VERDICTS)}")
+    strength = said.get("strength")
+    if strength is None or said["verdict"] in ("both_bad", "skip"):
+        return {"verdict": said["verdict"], "strength": None}
+    if not isinstance(strength, int) or isinstance(strength, bool) or not 1 <= strength <= 7:
+        raise InputError("a strength must be a whole number from 1 to 7")
+    side = "left" if strength < 4 else "right" if strength > 4 else "tie"
+    if side != said["verdict"]:
+        raise InputError(f"a strength of {strength} means {side}, not {said['verdict']}")
+    return {"verdict": said["verdict"], "strength": strength}
+
+
+def _whole(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(type(value) is int for value in values)
+
+
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    value = payload.get(name, "")
+    if not isinstance(value, str) or len(value) > LONGEST_NOTE:
+        raise InputError(f"{name} must be a text of at most {LONGEST_NOTE} characters")
+    return value
+
+
+def _edits(payload: Mapping[str, Any], count: int) -> dict[str, str]:
+    found = payload.get("edits") or {}
+    if not isinstance(found, Mapping):
+        raise InputError("edits must be an object")
+    kept = {}
+    for place, text in found.items():
+        if str(place) not in {str(k) for k in range(count)} or not isinstance(text, str) or len(text) > 100_000:
+            raise InputError("an edit must be a text at the place of an answer")
+        if text.strip():
+            kept[str(place)] = text
+    return kept
+
+
+# --- to events --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Given:
+    """A verdict as it is stored."""
+
+    id: str
+    task_id: str
+    annotator: str
+    payload: Mapping[str, Any]
+    seconds: float | None
+    ts: str
+    supersedes: str | None
+    undone: bool
+
+
+def events(task: Task, given: Given) -> Iterator[HumanLabel]:
+    """The label events of a verdict; of one that was taken back also the events that say so."""
+    for label in _labels(task, given):
+        yield label
+        if given.undone:
+            yield _taken_back(label, given)
+
+
+def _labels(task: Task, given: Given) -> Iterator[HumanLabel]:
+    order = order_for(task, given.annotator)
+    payload = given.payload
+    edits = dict(payload.get("edits") or {})
+    edit = next(iter(edits.values()), "")
+    raw = {key: value for key, value in payload.items() if key not in ("note", "edits")}
+    for (one, other), comparison_id in task.comparisons.items():
+        first = order.index(one) < order.index(other)
+        for axis, verdict, strength in _said(payload, order, one, other):
+            yield HumanLabel(
+                id=content_hash("page", given.id, comparison_id, axis),
+                comparison_id=comparison_id,
+                group_id=task.group_id,
+                axis=axis,
+                annotator=given.annotator,
+                verdict=verdict,
+                strength=strength,
+                shown_order="ab" if first else "ba",
+                seconds=given.seconds,
+                note=str(payload.get("note", "")),
+                status="skipped" if payload.get("skip") else "submitted",
+                ts=given.ts,
+                supersedes=content_hash("page", given.supersedes, comparison_id, axis) if given.supersedes else None,
+                edit=edit,
+                gold=bool(task.gold),
+                source="page",
+                # In the other modes the text hash is the group's, which says nothing of one pair.
+                text_hash=task.text_hash if len(task.answers) == 2 else "",
+                extra={"order": list(order), "said": raw} if len(order) > 2 else {},
+            )
+        edit = ""  # a demonstration belongs to the prompt: it is told once
+
+
+def _said(
+    payload: Mapping[str, Any], order: Sequence[int], one: int, other: int
+) -> Iterator[tuple[str, str, int | None]]:
+    """Axis, verdict and strength in the comparison's own order."""
+    if payload.get("skip"):
+        yield "", "abstain", None
+    elif "axes" in payload:
+        turned = order.index(one) > order.index(other)
+        for axis, said in payload["axes"].items():
+            word, strength = said["verdict"], said["strength"]
+            own = {"left": "b" if turned else "a", "right": "a" if turned else "b", "skip": "abstain"}.get(word, word)
+            yield axis, own, strength if strength is None or not turned else 8 - strength
+    else:
+        values = payload.get("ratings") or [-rank for rank in payload["ranking"]]
+        gap = values[order.index(one)] - values[order.index(other)]
+        yield "", "a" if gap > 0 else "b" if gap < 0 else "tie", None
+
+
+def _taken_back(label: HumanLabel, given: Given) -> HumanLabel:
+    row = label.row() | {"id": content_hash("undone", label.id), "status": "discarded", "supersedes": label.id}
+    return HumanLabel.from_row(row)
