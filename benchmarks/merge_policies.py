@@ -2,13 +2,14 @@
 
     python -m benchmarks.merge_policies [--data FOLDER] [--splits 20]
 
-On PandaLM (999 pairs, 3 people, 2 AI judges) and llmfao (2,139 pairs, 124 workers, 1 AI judge): each item's people are
-split at random into those whose votes are merged and those whose majority is the reference, 20 times; 0, 10 or 30 % of the
-merged votes are replaced by random labels. Accuracy is the share of references that the merged label agrees with (0.5
-counts half), averaged over splits per item; differences are paired by item, with 95 % intervals clustered by prompt.
+On PandaLM (999 pairs, 3 people, 2 AI judges) and llmfao (2,139 pairs, 124 workers, 1 AI judge): each item's people
+are split at random into those whose votes are merged and those whose majority is the reference, 20 times; 0, 10 or
+30 % of the merged votes are replaced by random labels. Accuracy is the share of references that the merged label
+agrees with (0.5 counts half), averaged over splits per item; differences are paired by item, with 95 % intervals
+clustered by prompt.
 
 Claims, fixed before looking: the default policy is never worse than people alone (no interval below 0, on either data
-set at any noise), and with 30 % noise the fused policy is better than people alone (interval above 0, on each data set).
+set at any noise), and with 30 % noise the fused policy is better than people alone (interval above 0, on each set).
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def crowd_kit(votes: Votes, kind: str, items: int) -> Any:
     model = DawidSkene(n_iter=100) if kind == "dawid_skene" else MajorityVote()
     found = model.fit_predict_proba(frame)
     p = np.full(items, np.nan)
-    share = lambda name: found[name] if name in found else 0.0  # noqa: E731 (a column that no vote has)
-    p[found.index.to_numpy()] = (share("a") + share("tie") / 2).to_numpy()
+    columns = {name: found[name].to_numpy() if name in found else 0.0 for name in LABELS}
+    p[found.index.to_numpy()] = columns["a"] + columns["tie"] / 2
     return p
 
 

@@ -37,7 +37,8 @@ class DataSet:
 
 def pandalm(data: Path) -> DataSet:
     """999 pairs, each with the votes of three people and of two judges (0 tie, 1, 2)."""
-    rows = [json.loads(line) for line in gzip.open(data / "labels" / "pandalm.jsonl.gz", "rt", encoding="utf-8")]
+    with gzip.open(data / "labels" / "pandalm.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
     said = {1: A, 0: TIE, 2: B}
     votes = [(i, f"p{n}", said[int(row[f"annotator{n}"])]) for i, row in enumerate(rows) for n in (1, 2, 3)]
     worth = {1: 1.0, 0: 0.5, 2: 0.0}
@@ -79,7 +80,8 @@ def llmfao(data: Path) -> DataSet:
 def left_out(data: DataSet, seed: int) -> tuple[Votes, dict[int, int]]:
     """Votes with those of the reference taken out, and the reference: what the other people say.
 
-    Each item's votes are split at random: one person's vote (PandaLM) or about half of them (larger crowds) are the votes
+    Each item's votes are split at random: one person's vote (PandaLM) or about half of them (larger crowds) are the
+    votes
     to merge, the label that most of the others give is the reference; an item whose others are divided, or say tie, has
     none and is not scored.
     """

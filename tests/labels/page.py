@@ -33,15 +33,15 @@ def judged_run(folder: Path, prompts: int = 4) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     path = folder / "run" / "preferences.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    for row in rows:
+    made = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for row in made:
         a_first = comes_first(row["prompt_id"], row["chosen"], row["rejected"])
         for name in ("chosen", "rejected"):
             row[name] = f"{row[name]} {MARKUP}"
         if comes_first(row["prompt_id"], row["chosen"], row["rejected"]) != a_first:
             row["p"] = 1 - row["p"] if row["p"] is not None else None
         Preference.from_row(row)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), "utf-8")
     return folder / "run"
 
 

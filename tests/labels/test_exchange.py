@@ -113,7 +113,7 @@ def test_out_filled_in_and_in_again(tmp_path: Path, name: str) -> None:
     assert not report.traps["broken"], report.examples
     found = {label.comparison_id: label for label in labels}
     for number, item in enumerate(items):
-        word = CARRIES.get(name, lambda word: word)(said(number))
+        word = CARRIES[name](said(number)) if name in CARRIES else said(number)
         if word is None:
             assert item.comparison_id not in found
             continue
@@ -144,8 +144,8 @@ def test_a_broken_row_is_told_by_line_and_stops_a_strict_import(tmp_path: Path) 
 
 def test_traps_are_named(tmp_path: Path) -> None:
     items = make_items(4)
-    base = {"annotator": "Ann", "verdict": "left", "order": "ab"}
-    rows = [
+    base: dict[str, Any] = {"annotator": "Ann", "verdict": "left", "order": "ab"}
+    rows: list[dict[str, Any]] = [
         base | {"pair_id": items[0].comparison_id, "left": items[0].b.text, "right": items[0].a.text},
         base | {"pair_id": items[1].comparison_id, "left": "another text", "right": items[1].b.text},
         base | {"pair_id": items[2].comparison_id, "annotator": "ann ", "seconds": 0.2},
