@@ -16,7 +16,7 @@ from benchmarks.check import Claim, read_claims, show
 from benchmarks.common import RESULTS
 
 FOLDER = Path(__file__).resolve().parent
-NOT_BENCHMARKS = frozenset({"__init__", "common", "run_all", "check", "judge_model"})
+NOT_BENCHMARKS = frozenset({"__init__", "common", "run_all", "check", "judge_model", "people_data"})
 
 
 def names() -> list[str]:

@@ -120,6 +120,14 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
     return {"steps": trainer.state.global_step, **_last(job.metrics), **figures}
 
 
+def steps_of(trainer: Any) -> int:
+    """Steps of the optimiser that a training will have."""
+    if trainer.args.max_steps > 0:
+        return int(trainer.args.max_steps)
+    batches = len(trainer.get_train_dataloader())
+    return math.ceil(trainer.args.num_train_epochs * math.ceil(batches / trainer.args.gradient_accumulation_steps))
+
+
 def _last(path: Path) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if path.is_file():

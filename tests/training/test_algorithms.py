@@ -189,3 +189,19 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(TrainingError, match="is nan at step"):
         train(given)
+
+
+def test_dpo_is_watched_where_there_is_a_gold_score(tmp_path: Path) -> None:
+    given = dataclasses.replace(
+        job(tmp_path, "dpo"),
+        watched=tiny_rl.prompts(6),
+        gold={"red": tiny_rl.Share("red"), "yes": tiny_rl.Share("yes")},
+    )
+    outcome = train(given, epochs=2, lora={"rank": 4}, watch={"every": 4, "prompts": 4, "max_tokens": 6})
+    looks = [json.loads(line) for line in (given.out / "watch.jsonl").read_text("utf-8").splitlines()]
+    assert [look["step"] for look in looks] == ["0", "4", "8", "9"] or len(looks) >= 3
+    assert looks[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert looks[-1]["kl"] != 0
+    assert len(looks[0]["gold"]["red"]) == 4
+    assert (given.out / "watch.png").is_file()
+    assert outcome.metrics["watch"]["looks"] == len(looks)

@@ -92,6 +92,7 @@ def train_online(
     from datasets import Dataset
 
     from cai.training import runner
+    from cai.training.algorithms._watching import Watching
     from cai.training.ppo.rollout import encode
 
     assert job.reward is not None
@@ -111,7 +112,9 @@ def train_online(
         processing_class=tokenizer,
         peft_config=peft_config(config.lora, "causal"),
     )
-    metrics = runner.run(job, trainer, resume)
+    watching = Watching(job, config.watch, trainer.model, tokenizer, total=config.steps)
+    metrics = runner.run(job, trainer, resume, watch=watching)
+    metrics |= watching.finish()
     data = {"digest": digest, "prompts": len(job.prompts)}
     return finish(job, trainer, tokenizer, config, data, metrics)
 

@@ -8,6 +8,7 @@ from cai.training.algorithms._common import Settings, finish
 from cai.training.base import Job, Outcome
 from cai.training.data import check_template, encode, read_pairs
 from cai.training.models import check_parent, load_model, load_tokenizer, peft_config
+from cai.training.watch import WatchConfig
 
 HELP = "Direct preference optimisation on soft labels: the simple way, without a reward model."
 
@@ -18,6 +19,7 @@ class Config(Settings):
     learning_rate: float = Field(1e-6, gt=0)
     beta: float = Field(0.1, gt=0, description="How strongly the policy is held to its parent.")
     soft: bool = Field(True, description="Train on the probability; false: on which side it falls, without ties.")
+    watch: WatchConfig = Field(WatchConfig(), description="Needs `gold` in the recipe's block.")
 
 
 def train(job: Job, config: Config) -> Outcome:
@@ -40,10 +42,11 @@ def train(job: Job, config: Config) -> Outcome:
     from trl import DPOConfig
 
     from cai.training import runner
+    from cai.training.algorithms._watching import Watching
     from cai.training.batches import PairCollator
     from cai.training.trainers import SoftDPOTrainer
 
-    resume = runner.begin(job, config.model_dump(mode="json", exclude={"save_every"}), pairs.digest)
+    resume = runner.begin(job, config.model_dump(mode="json", exclude={"save_every", "watch"}), pairs.digest)
     arguments = runner.arguments(
         DPOConfig, job, {**config.arguments(), "beta": config.beta, "precompute_ref_log_probs": True}
     )
@@ -56,7 +59,9 @@ def train(job: Job, config: Config) -> Outcome:
         processing_class=tokenizer,
         peft_config=peft_config(config.lora, "causal"),
     )
-    metrics = runner.run(job, trainer, resume)
+    watching = Watching(job, config.watch, trainer.model, tokenizer, total=runner.steps_of(trainer))
+    metrics = runner.run(job, trainer, resume, watch=watching)
+    metrics |= watching.finish()
     if held:
         told = trainer.evaluate()
         metrics |= {key: float(value) for key, value in told.items() if key in ("eval_loss", "eval_rewards/accuracies")}
