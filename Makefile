@@ -8,8 +8,10 @@ MODEL := .build/smollm2-135m-instruct
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
-demo: .setup-demo model  ## install, build a small model and run critique-and-revise on it for real
+demo: .setup-demo model  ## install, build a small model; revise, sample, judge and train for real
 	$(BIN)/cai run examples/demo.yaml
+	$(BIN)/cai train sft examples/demo.yaml
+	$(BIN)/cai train dpo examples/demo.yaml
 	@echo "For example: $(BIN)/cai why runs/demo $$(grep -o '"id": "[0-9a-f]*' runs/demo/sft/train.jsonl | head -1 | cut -c8-)"
 
 test: .setup-dev model lint types imports unit  ## ruff, mypy, import contracts and all tests
