@@ -88,7 +88,7 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
         gold={label: _reward((given,), tools) for label, given in block.gold.items()},
         lineage=_lineage(loaded, place),
         trl=block.trl,
-        say=report.say,
+        say=report.say if main_process() else _silent,
     )
     return Prepared(algorithm, settings, job)
 
@@ -109,12 +109,16 @@ def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
             _set_aside(job.out)
         job.steps.mkdir(parents=True, exist_ok=True)
         outcome: Outcome = prepared.algorithm.train(job, prepared.settings)
-        if _main():
+        if main_process():
             write_json(job.out / "metrics.json", outcome.metrics)
         return outcome
 
 
-def _main() -> bool:
+def _silent(text: str) -> None:
+    """The other processes of a launch say nothing."""
+
+
+def main_process() -> bool:
     """Whether this is the first of several processes that `accelerate launch` started, or the only one."""
     import os
 
@@ -123,7 +127,7 @@ def _main() -> bool:
 
 @contextlib.contextmanager
 def _hold(folder: Path) -> Iterator[None]:
-    if not _main():  # the first process holds it for all
+    if not main_process():  # the first process holds it for all
         yield
         return
     with Lock(folder):
@@ -131,7 +135,7 @@ def _hold(folder: Path) -> Iterator[None]:
 
 
 def _set_aside(folder: Path) -> None:
-    if not _main():
+    if not main_process():
         return
     numbers = [int(path.name) for path in (folder / "history").glob("*") if path.name.isdigit()]
     target = folder / "history" / f"{max(numbers, default=0) + 1:03d}"

@@ -74,6 +74,8 @@ def train(
             raise typer.Exit(130) from None
         except ImportError as error:
             raise CaiError(f"cannot train: {error}", mend="pip install 'cai[train]'") from error
+    if not root.main_process():
+        return
     if json:
         print_json({"checkpoint": str(outcome.checkpoint), "metrics": outcome.metrics})
         return

@@ -104,3 +104,23 @@ def test_settings_are_listed() -> None:
     done = cai("train", "dpo", "--settings")
     assert done.exit_code == 0
     assert "beta = 0.1" in done.stdout
+
+
+def test_two_processes_train_together(place: Path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    config = Path(__file__).resolve().parents[2] / "examples" / "accelerate" / "cpu.yaml"
+    launch = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    out = place / "both"
+    command = [*launch, "--main_process_port", "0", "-m", "cai", "train", "sft", str(place / "recipe.yaml")]
+    command += ["--run-dir", str(place / "run"), "--out", str(out), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(config.parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert told["metrics"]["steps"] == 2
+    assert (out / "checkpoint" / "model.safetensors").is_file()
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2]

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cai.training.base import Job, Outcome
 from cai.training.lineage import write_lineage
-from cai.training.models import Lora, save
+from cai.training.models import Kind, Lora, load_model, peft_config, save
 from cai.yamlfile import StrictModel
 
 
@@ -53,12 +53,30 @@ def _accelerated() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def whole(job: Job, tokenizer: Any, settings: Any) -> Any:
+    """The model as it was before training, in one piece, adapters and all: a place for gathered weights."""
+    kind: Kind = "reward" if job.name == "rm" else "causal"
+    model = load_model(job.parent, kind, dtype=settings.dtype, pad=tokenizer.pad_token_id, seed=job.seed)
+    if settings.lora is None:
+        return model
+    from peft import get_peft_model
+
+    return get_peft_model(model, peft_config(settings.lora, kind))
+
+
 def finish(
     job: Job, trainer: Any, tokenizer: Any, settings: StrictModel, data: Mapping[str, Any], metrics: dict[str, Any]
 ) -> Outcome:
     """Write the checkpoint (by the main process) with its card and lineage."""
-    if trainer.accelerator.is_main_process or trainer.is_fsdp_enabled:
-        model = trainer.accelerator.unwrap_model(trainer.model)
+    # Sharded weights are gathered by all processes together; the model that is saved is then made anew from the parent.
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    state = trainer.accelerator.get_state_dict(trainer.model) if sharded else None
+    if trainer.accelerator.is_main_process:
+        if state is None:
+            model = trainer.accelerator.unwrap_model(trainer.model)
+        else:
+            model = whole(job, tokenizer, settings)
+            model.load_state_dict(state)
         save(model, tokenizer, job.checkpoint)
         write_lineage(
             job.checkpoint,
