@@ -161,9 +161,9 @@ def _show_agreement(report: Mapping[str, Any]) -> None:
     by |= {f"principle {name}": part for name, part in report.get("principles", {}).items()}
     table = Table(title="How far people agree (95 % intervals)", title_justify="left")
     table.add_column("over")
-    for name in ("votes", "tasks", "say the same", "alpha", "alpha, ordinal", "Fleiss' kappa", "Gwet's AC1"):
-        table.add_column(name, justify="right")
-    keys = ("observed", "alpha_nominal", "alpha_ordinal", "fleiss_kappa", "ac1")
+    for name in ("votes", "tasks", "say the same", "alpha", "alpha, ordinal", "Gwet's AC1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    keys = ("observed", "alpha_nominal", "alpha_ordinal", "ac1")  # the others are in --json
     for name, part in by.items():
         table.add_row(Text(name), str(part["votes"]), str(part["tasks"]), *(_cell(part[key]) for key in keys))
     console.print(table)
@@ -184,7 +184,7 @@ def _show_agreement(report: Mapping[str, Any]) -> None:
 def _cell(found: Mapping[str, Any]) -> str:
     if found["value"] is None:
         return "-"
-    ends = f" ({found['ci'][0]:.2f} to {found['ci'][1]:.2f})" if found["ci"] else ""
+    ends = f" [{found['ci'][0]:.2f} {found['ci'][1]:.2f}]" if found["ci"] else ""
     return f"{found['value']:.2f}{ends}"
 
 
