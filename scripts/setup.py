@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -59,8 +60,27 @@ def main() -> int:
             say(f"installing {path.relative_to(ROOT)}")
             pip("install", "--no-deps", "-r", str(path))
         pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    if target == "dev":
+        browser()
     stamp.write_text(wanted)
     return 0
+
+
+def browser() -> None:
+    """Chromium for the tests of the labelling page, from Debian, where that may be; they are skipped without it."""
+    if shutil.which("chromium") or shutil.which("chromium-browser"):
+        return
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        say("no Chromium here: the labelling page's browser tests will be skipped (Debian: apt-get install chromium)")
+        return
+    say("installing chromium for the labelling page's tests")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run([apt, "update"], env=environment, **quiet)
+    done = subprocess.run([apt, "install", "-y", "--no-install-recommends", "chromium"], env=environment, **quiet)
+    if done.returncode:
+        say("chromium could not be installed: the browser tests will be skipped")
 
 
 def has_gpu() -> bool:

@@ -170,12 +170,12 @@ def _callback(job: Job, stop: Stop) -> Any:
             kept = {key: value for key, value in logs.items() if isinstance(value, int | float)}
             with job.metrics.open("ab") as file:
                 file.write(encode({"step": state.global_step, "time": round(time.time(), 3), **kept}))
-            if time.monotonic() - self.shown > 5 or state.global_step == state.max_steps:
+            if "loss" in logs and (time.monotonic() - self.shown > 5 or state.global_step == state.max_steps):
                 self.shown = time.monotonic()
                 done = max(1, state.global_step - self.first)
                 left = (self.shown - self.begun) / done * (state.max_steps - state.global_step)
-                loss = f", loss {logs['loss']:.4f}" if "loss" in logs else ""
-                job.say(f"{job.name}: step {state.global_step} of {state.max_steps}{loss}, {clock(left)} left")
+                step = f"{job.name}: step {state.global_step} of {state.max_steps}"
+                job.say(f"{step}, loss {logs['loss']:.4f}, {clock(left)} left")
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             if stop.asked:
