@@ -125,7 +125,8 @@ def steps_of(trainer: Any) -> int:
     if trainer.args.max_steps > 0:
         return int(trainer.args.max_steps)
     batches = len(trainer.get_train_dataloader())
-    return math.ceil(trainer.args.num_train_epochs * math.ceil(batches / trainer.args.gradient_accumulation_steps))
+    a_pass: int = math.ceil(batches / trainer.args.gradient_accumulation_steps)
+    return math.ceil(float(trainer.args.num_train_epochs) * a_pass)
 
 
 def _last(path: Path) -> dict[str, Any]:

@@ -124,3 +124,23 @@ def test_two_processes_train_together(place: Path) -> None:
     assert (out / "checkpoint" / "model.safetensors").is_file()
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["ppo", "grpo"])
+def test_rl_by_a_rule(place: Path, name: str) -> None:
+    settings = {
+        "ppo": "{updates: 2, batch: 4, minibatches: 2, micro_batch: 2, epochs: 1, max_new_tokens: 4, lora: {rank: 4}}",
+        "grpo": "{steps: 2, batch: 4, micro_batch: 2, samples_per_prompt: 2, max_new_tokens: 4, lora: {rank: 4}}",
+    }[name]
+    overrides = [
+        f"train.{name}={{parent: model, rewards: [{{kind: rules, terms: [{{length: 2}}]}}]}}",
+        f"train.{name}.settings={settings}",
+    ]
+    given = [part for override in overrides for part in ("--set", override)]
+    out = place / name
+    command = ["train", name, str(place / "recipe.yaml"), "--run-dir", str(place / "run"), "--out", str(out), *given]
+    done = cai(*command, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["metrics"]
+    assert (out / "checkpoint" / "config.json").is_file()
+    assert (out / "checkpoint" / "lineage.json").is_file()

@@ -57,7 +57,7 @@ class Watching(TrainerCallback):  # type: ignore[misc]
     def _trained(self) -> Sequence[tuple[str, Any]]:
         return [(name, p) for name, p in self._model.named_parameters() if p.requires_grad]
 
-    @torch.no_grad()  # type: ignore[misc, unused-ignore]
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def answers(self) -> tuple[list[str], float]:
         """An answer to each watched prompt, and the mean over them of log(policy / parent) of the whole answer."""
         training = self._model.training
