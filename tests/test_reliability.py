@@ -266,15 +266,20 @@ def test_killed_while_the_run_begins(recipe: Path, undisturbed: Path, tmp_path: 
 def test_killed_while_the_results_are_written(recipe: Path, undisturbed: Path, copy: Path, nursery: Nursery) -> None:
     rng = random.Random(11)
     kills, stages = 0, set()
-    for _ in range(100):
-        logged = size(copy / "run.log")
+
+    def there() -> tuple[str, ...]:
+        return tuple(sorted(p.name for p in copy.rglob("*") if p.name in WRITTEN or p.suffix == ".new"))
+
+    for number in range(60):
         process = nursery.start("run", recipe, "--run-dir", copy)
-        until(lambda at=logged: size(copy / "run.log") > at, process)  # type: ignore[misc]
-        time.sleep(rng.uniform(0, 0.12))
+        # Killed once so many files more are there, whatever the machine's speed; a moment later, to meet their middle.
+        wanted = len(there()) + number % (2 * len(WRITTEN))
+        until(lambda at=wanted: len(there()) >= at, process)  # type: ignore[misc]
+        time.sleep(rng.uniform(0, 0.005))
         process.kill()
         if process.wait() == -signal.SIGKILL:
             kills += 1
-            stages.add(tuple(sorted(p.name for p in copy.rglob("*") if p.name in WRITTEN or p.suffix == ".new")))
+            stages.add(there())
         for path in (*copy.glob("*.jsonl"), *copy.glob("sft/*")):  # whatever is there is whole
             if path.name in WRITTEN:
                 assert path.read_bytes() == (undisturbed / path.relative_to(copy)).read_bytes()
