@@ -1,7 +1,7 @@
 """How good verdicts are, by how they are asked: one model, one run, the same pairs.
 
     python -m benchmarks.judge_model                  # build the model first
-    python -m benchmarks.judge_quality [--model FOLDER] [--data FOLDER] [--minutes 60] [--cot 8]
+    python -m benchmarks.judge_quality [--model FOLDER] [--data FOLDER] [--minutes 60] [--every 3] [--cot 8]
 
 On LLMBar (pairs with an objective label) and PandaLM (pairs with three people's labels; only those of which more people
 prefer one answer than the other). Pairs are taken in the order of a hash of their ids, so those that were done when the
@@ -11,7 +11,7 @@ time is over are a random sample of both.
   a coin's toss, 1/2, for accuracy and ECE (it has to: there is no probability);
 - `b_one_order`: one order, probability of the letters;
 - `c_both_orders`: both orders averaged, the default of `cai judge`;
-- `d_principles`: both orders, three principles of the default constitution averaged;
+- `d_principles`: both orders, three principles of the default constitution averaged; on one pair of `--every`;
 - `e_cot`: both orders, a rationale first, clamped to 0.4 to 0.6 as in the paper; on one pair of `--cot`.
 
 Accuracy with 95 % intervals by prompt; differences paired by pair and clustered by prompt. ECE is of equal-mass bins,
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -35,6 +36,7 @@ from benchmarks.judge_model import OUT
 from cai.backends import vllm
 from cai.constitution import load_constitution
 from cai.engine import Engine, Generate, Request, Sampling, run_rows, together
+from cai.errors import InputError
 from cai.evals import stats
 from cai.evals.calibration import cross_fitted, fit
 from cai.evals.pairs import LabelledPair, read_pairs
@@ -61,7 +63,12 @@ def labelled(data: Path) -> list[tuple[str, LabelledPair]]:
 
 
 async def verdicts(
-    pairs: list[tuple[str, LabelledPair]], minutes: float, cot_every: int, engine: Engine, judges: dict[str, Any]
+    pairs: list[tuple[str, LabelledPair]],
+    minutes: float,
+    every: int,
+    cot_every: int,
+    engine: Engine,
+    judges: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Of each pair: y, and by method the probability of the comparison's `a`; of as many pairs as the time allows."""
     constitution = load_constitution("default")
@@ -73,10 +80,9 @@ async def verdicts(
         general = Question()
         prompt = judges["c"].prompt
         parsed = prompt.messages(pair_slots(comparison, prompt.question), reply="")
-        asked = [
-            judges["c"](comparison, question, generate)
-            for question in [general, *(Question(p.judge.strip(), (p.id,)) for p in principles)]
-        ]
+        more = principles if number % every == 0 else []
+        questions = [general, *(Question(p.judge.strip(), (p.id,)) for p in more)]
+        asked = [judges["c"](comparison, question, generate) for question in questions]
         reply, *votes = await together(
             [generate(Request(parsed, Sampling(max_tokens=12, temperature=0.0), 0, "judge")), *asked]
         )
@@ -92,7 +98,7 @@ async def verdicts(
             "b_one_order": by[0][0],
             "second_order": by[0][1],
             "c_both_orders": _mean(by[0]),
-            "d_principles": _mean([_mean(each) for each in by[1:]]),
+            "d_principles": _mean([_mean(each) for each in by[1:]]) if more else None,
             "mass": [vote.mass for vote in votes[0]],
         }
         if number % cot_every == 0:
@@ -148,12 +154,7 @@ def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
         if name == "a_parsed":
             table[name]["no_letter"] = sum(row[name] is None for row in kept)
         elif len(set(prompts)) > 50:
-            calibrated = cross_fitted(p, y, prompts, method="temperature", folds=5, seed=0)
-            table[name]["calibrated"] = {
-                "ece": round(stats.ece(calibrated, y), 4),
-                "brier": round(stats.brier(calibrated, y), 4),
-                "slope": round(fit(p, y).a, 3),
-            }
+            table[name]["calibrated"] = recalibrated(p, y, prompts)
     both = [row for row in rows if row["b_one_order"] is not None and row["second_order"] is not None]
     table["flip_rate"] = round(
         sum((r["b_one_order"] - 0.5) * (r["second_order"] - 0.5) < 0 for r in both) / len(both), 4
@@ -161,6 +162,16 @@ def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
     first = [(r["b_one_order"] > 0.5) + (r["second_order"] < 0.5) for r in both]
     table["first_slot_rate"] = round(sum(first) / (2 * len(both)), 4)
     return table
+
+
+def recalibrated(p: Any, y: Any, prompts: list[str]) -> dict[str, Any]:
+    """ECE and Brier score behind a cross-fitted temperature; why not, for a judge that is no better than chance."""
+    try:
+        found = cross_fitted(p, y, prompts, method="temperature", folds=5, seed=0)
+        slope = fit(p, y).a
+    except InputError as error:
+        return {"not": error.what}
+    return {"ece": round(stats.ece(found, y), 4), "brier": round(stats.brier(found, y), 4), "slope": round(slope, 3)}
 
 
 def difference(rows: list[dict[str, Any]], one: str, other: str) -> dict[str, Any]:
@@ -185,6 +196,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=OUT)
     parser.add_argument("--data", type=Path, default=OUT.parent.parent.parent / "shared" / "data")
     parser.add_argument("--minutes", type=float, default=60, help="no further pair is begun after these")
+    parser.add_argument("--every", type=int, default=3, help="one pair of so many is judged by three principles too")
     parser.add_argument("--cot", type=int, default=8, help="one pair of so many is judged by chain of thought too")
     parser.add_argument(
         "--log", type=Path, default=OUT.parent / "judge-quality.jsonl", help="request log: a stopped run goes on"
@@ -203,7 +215,8 @@ def main() -> None:
 
     async def work() -> list[dict[str, Any]]:
         with Log(options.log, key="key") as log:
-            return await verdicts(pairs, options.minutes, options.cot, Engine({"judge": backend}, log), judges)
+            asked = Engine({"judge": backend}, log)
+            return await verdicts(pairs, options.minutes, options.every, options.cot, asked, judges)
 
     rows = asyncio.run(work())
     sets = {name: sum(row["set"] == name for row in rows) for name in ("llmbar", "pandalm")}
@@ -239,8 +252,9 @@ def main() -> None:
         prompts = [row["prompt"] for row in kept]
         curves.append(curve(label, p, y, prompts))
         if name == "c_both_orders":
-            calibrated = cross_fitted(p, y, prompts, method="temperature", folds=5, seed=0)
-            curves.append(curve("both orders, temperature", calibrated, y, prompts))
+            with contextlib.suppress(InputError):  # no better than chance: nothing to calibrate
+                calibrated = cross_fitted(p, y, prompts, method="temperature", folds=5, seed=0)
+                curves.append(curve("both orders, temperature", calibrated, y, prompts))
     reliability_png(PICTURE, curves, title="Qwen2.5-Coder-1.5B on LLMBar and PandaLM")
 
 

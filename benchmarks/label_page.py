@@ -3,9 +3,8 @@
     python -m benchmarks.label_page [--people 50] [--seconds 30]
 
 A run of the scripted backend; each person asks for an item, thinks for one to three seconds, and sends a verdict, on
-one
-connection of their own. What is timed is a verdict's reply, which carries the next item and comes after the commit to
-disk. Traffic goes to 127.0.0.1 only and ends by itself.
+one connection of their own. What is timed is a verdict's reply, which carries the next item and comes after the commit
+to disk. Traffic goes to 127.0.0.1 only and ends by itself.
 """
 
 from __future__ import annotations

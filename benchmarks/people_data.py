@@ -81,9 +81,8 @@ def left_out(data: DataSet, seed: int) -> tuple[Votes, dict[int, int]]:
     """Votes with those of the reference taken out, and the reference: what the other people say.
 
     Each item's votes are split at random: one person's vote (PandaLM) or about half of them (larger crowds) are the
-    votes
-    to merge, the label that most of the others give is the reference; an item whose others are divided, or say tie, has
-    none and is not scored.
+    votes to merge, the label that most of the others give is the reference; an item whose others are divided, or say
+    tie, has none and is not scored.
     """
     rng = np.random.default_rng(seed)
     by_item: dict[int, list[tuple[int, str, int]]] = {}

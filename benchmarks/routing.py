@@ -5,9 +5,8 @@
 On PandaLM and llmfao. Each pair starts with the AI judges' label; a budget of 10, 25 or 50 % of the pairs gets a
 person's vote, chosen by `cai.labels.route` (calibrated entropy, spread over prompts, a tenth at random) or drawn at
 random. The reference is what the other people say. Calibration is fitted to the votes of a random 4 %, which are part
-of
-every budget of both. Merged by the default policy. Paired differences in accuracy, 95 % intervals clustered by prompt,
-averaged over 20 splits.
+of every budget of both. Merged by the default policy. Paired differences in accuracy, 95 % intervals clustered by
+prompt, averaged over 20 splits.
 """
 
 from __future__ import annotations

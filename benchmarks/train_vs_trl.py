@@ -4,8 +4,8 @@
 
 Rows are the shipped prompts with made-up answers, one pair a group, so that both read the same tokens. TRL and ours
 alternate, each in a process of its own; what is timed is `trainer.train()`, data preparation and loading left out.
-Plain
-TRL has DPO's reference log-probabilities computed before as well. The figure is the ratio of medians, ours over TRL's.
+Plain TRL has DPO's reference log-probabilities computed before as well. The figure is the ratio of medians, ours over
+TRL's.
 """
 
 from __future__ import annotations

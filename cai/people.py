@@ -16,6 +16,7 @@ from cai.labels import annotators, beside, exchange
 from cai.labels.events import append_labels, effective, read_labels
 from cai.labels.items import Item, by_id, items_of, p_of_a
 from cai.labels.merge import WHY_NOT, Merged, flips, merge
+from cai.labels.page.store import Store
 from cai.labels.policy import load_policy
 from cai.labels.table import VoteTable, votes_of
 from cai.pipeline import prepare
@@ -91,11 +92,23 @@ def import_labels(
 def write_demonstrations(run: Path, out: Path) -> int:
     """Write the answers that people rewrote as SFT rows; how many."""
     place = runs.open_run(run)
-    rows = list(exchange.demonstrations(effective(read_labels(place.labels)), by_id(items(place))))
+    rows = list(exchange.demonstrations(effective(events_of(place)), by_id(items(place))))
     with replacing(out) as file:
         for row in rows:
             file.write(encode(row))
     return len(rows)
+
+
+def events_of(place: RunFolder) -> list[HumanLabel]:
+    """All that people said of a run, in the order in which it was logged; what the page holds is logged first.
+
+    Raises:
+        StoreError: the log or the page's database cannot be used.
+    """
+    if place.label_page.is_file():
+        with contextlib.closing(Store(place.label_page)) as store:
+            store.hand_over(place.labels)
+    return list(read_labels(place.labels))
 
 
 def labels_of(place: RunFolder) -> list[HumanLabel]:
@@ -104,7 +117,7 @@ def labels_of(place: RunFolder) -> list[HumanLabel]:
     Raises:
         InputError: there are none.
     """
-    found = effective(read_labels(place.labels))
+    found = effective(events_of(place))
     if not found:
         raise InputError(
             "nobody has labelled anything", where=str(place.path), mend="`cai label serve` or `cai label import`"
@@ -171,7 +184,7 @@ def merged(run: Path, policy: str) -> Merged:
     """What a policy makes of a run's labels and judge; writes nothing."""
     place = runs.open_run(run)
     name, rule = load_policy(policy)
-    return merge(name, rule, read_labels(place.labels), judged(place))
+    return merge(name, rule, events_of(place), judged(place))
 
 
 def merge_run(run: Path, policy: str) -> dict[str, Any]:

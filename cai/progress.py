@@ -17,9 +17,11 @@ class Reporter(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def start(self, total: int, done: int, *, what: str = "revise") -> None: ...
+    def start(self, total: int, done: int, *, what: str = "revise", unit: str = "rows") -> None: ...
 
     def update(self, done: int, *, tokens: int, quarantined: int) -> None: ...
+
+    def show(self, done: int, told: str) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -30,10 +32,13 @@ class Silent:
     def say(self, text: str) -> None:
         return None
 
-    def start(self, total: int, done: int, *, what: str = "revise") -> None:
+    def start(self, total: int, done: int, *, what: str = "revise", unit: str = "rows") -> None:
         return None
 
     def update(self, done: int, *, tokens: int, quarantined: int) -> None:
+        return None
+
+    def show(self, done: int, told: str) -> None:
         return None
 
     def finish(self) -> None:
@@ -59,7 +64,7 @@ class Progress:
         self._log = log
         self._live = self._stream.isatty()
         self._bar: object | None = None
-        self._what = ""
+        self._what = self._unit = ""
         self._total = self._first = self._done = 0
         self._begun = self._shown = time.monotonic()
 
@@ -87,8 +92,9 @@ class Progress:
             with contextlib.suppress(OSError):
                 self._log.write(line.encode("utf-8", "backslashreplace"))
 
-    def start(self, total: int, done: int, *, what: str = "revise") -> None:
-        self._what = what
+    def start(self, total: int, done: int, *, what: str = "revise", unit: str = "rows") -> None:
+        """Begin a job of `total` units, of which `done` were finished before."""
+        self._what, self._unit = what, unit
         self._total, self._first, self._done = total, done, done
         self._begun = self._shown = time.monotonic()
         if self._live and total > done:
@@ -103,24 +109,29 @@ class Progress:
             bar.start()
 
     def update(self, done: int, *, tokens: int, quarantined: int) -> None:
+        """So many rows are done; speed is of the tokens generated since `start`."""
+        seconds = max(1e-6, time.monotonic() - self._begun)
+        more = [f"{quarantined} quarantined"] if quarantined else []
+        self._show(done, [f"{tokens / seconds:,.0f} tok/s"], more)
+
+    def show(self, done: int, told: str) -> None:
+        """So many units are done; `told` stands before the time left."""
+        self._show(done, [told], [])
+
+    def _show(self, done: int, before: list[str], behind: list[str]) -> None:
         self._done = done
-        told = self._told(tokens, quarantined)
+        told = ", ".join([*before, *self._left(), *behind])
         if self._bar is not None:
             self._bar.update(self._task, completed=done, told=told)  # type: ignore[attr-defined]
         now = time.monotonic()
         if self._bar is None and now - self._shown >= PLAIN_EVERY:
             self._shown = now
-            self.say(f"{self._what} {done}/{self._total} rows, {told}")
+            self.say(f"{self._what} {done}/{self._total} {self._unit}, {told}")
 
-    def _told(self, tokens: int, quarantined: int) -> str:
-        seconds = max(1e-6, time.monotonic() - self._begun)
-        parts = [f"{tokens / seconds:,.0f} tok/s"]
+    def _left(self) -> list[str]:
         new = self._done - self._first
-        if new > 0:
-            parts.append(f"{clock((self._total - self._done) * seconds / new)} left")
-        if quarantined:
-            parts.append(f"{quarantined} quarantined")
-        return ", ".join(parts)
+        seconds = time.monotonic() - self._begun
+        return [f"{clock((self._total - self._done) * seconds / new)} left"] if new > 0 else []
 
     def finish(self) -> None:
         if self._bar is not None:

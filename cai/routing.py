@@ -12,7 +12,7 @@ from cai.errors import InputError
 from cai.labels import certify as certificates
 from cai.labels import ppi, route
 from cai.labels.alttest import alt_test
-from cai.labels.events import effective, read_labels
+from cai.labels.events import effective
 from cai.labels.fuse import ballot, judge_logits, together
 from cai.labels.items import by_id, items_of, p_of_a
 from cai.labels.shown import prompt_text
@@ -40,7 +40,7 @@ def route_run(
     made = people.judged(place)
     known = by_id(items_of(made))
     ids = list(known)
-    labels = [label for label in effective(read_labels(place.labels)) if label.comparison_id in known]
+    labels = [label for label in effective(people.events_of(place)) if label.comparison_id in known]
     raw: dict[str, list[float]] = {}
     for row in made:
         if (said := p_of_a(row)) is not None:
@@ -162,7 +162,7 @@ def win_rate(run: Path, source: str, *, axis: str = "") -> dict[str, Any]:
         there = sorted(set(sources.values()))
         raise InputError(f"no source {source!r} among the samples", mend=f"one of: {', '.join(there)}")
     said: dict[str, list[float]] = {}
-    for label in effective(read_labels(place.labels)):
+    for label in effective(people.events_of(place)):
         if label.axis == axis and label.y is not None:
             said.setdefault(label.comparison_id, []).append(label.y)
     known = by_id(items_of(made))

@@ -10,9 +10,9 @@
     run.log            what was printed
     responses.jsonl, quarantine.jsonl, sft/, metrics.json      the results, written when all rows are finished
     samples.jsonl, groups.jsonl, votes.jsonl, preferences.jsonl, preferences/FORMAT/      the same of judging
-    labels.jsonl       what people said: events, appended, never replaced
-    merged.jsonl, merge.json, merge-explained.jsonl, merge-quarantine.jsonl, preferences-merged/      what `cai merge`
-    made train/ALGORITHM/   what `cai train` made
+    labels.jsonl       what people said: events, appended, never replaced; labels.sqlite: of the labelling page
+    merged.jsonl, merge.json, merge-explained.jsonl, merge-quarantine.jsonl, preferences-merged/    made by `cai merge`
+    train/ALGORITHM/   what `cai train` made
     history/<n>/       what `--update` replaced
 
 Nothing in the results depends on time, on the order in which rows finished, or on how often the run was interrupted.
@@ -115,6 +115,10 @@ class RunFolder:
     @property
     def labels(self) -> Path:
         return self.path / "labels.jsonl"
+
+    @property
+    def label_page(self) -> Path:
+        return self.path / "labels.sqlite"
 
     @property
     def merged(self) -> Path:

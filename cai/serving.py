@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,11 @@ from typing import Any
 from cai import people, runs
 from cai.constitution.load import load_constitution
 from cai.errors import InputError, MissingDependency
-from cai.labels.events import append_labels
 from cai.labels.items import Item, p_of_a
 from cai.labels.page import desk
 from cai.labels.page.store import Store
 from cai.runs import RunFolder
 from cai.store import read_rows
-
-SYNC_EVERY = 20
-"""New verdicts after which the run's log of labels is brought up to date; it is also at the end."""
 
 
 @dataclass(frozen=True)
@@ -78,48 +76,28 @@ def _gold(path: Path, known: set[str]) -> dict[str, str]:
     return found
 
 
-def sync(place: RunFolder, store: Store, tasks: Sequence[desk.Task]) -> int:
-    """Append what the log of labels does not have yet; how many events that were."""
-    by_id = {task.id: task for task in tasks}
-    events = [e for given in store.given() if given.task_id in by_id for e in desk.events(by_id[given.task_id], given)]
-    return append_labels(place.labels, events)
+def application(asked: Serving) -> tuple[Any, Store]:
+    """The page's application and its store.
 
-
-def database(place: RunFolder) -> Path:
-    return place.path / "labels.sqlite"
-
-
-def application(asked: Serving) -> tuple[Any, Store, Callable[[], int]]:
-    """The page's application, its store, and what brings the run's log up to date."""
+    Raises:
+        InputError: there is nothing to label.
+        MissingDependency: starlette is not installed.
+    """
     try:
         from cai.labels.page.server import Page, app
     except ImportError as error:
         raise MissingDependency(f"the page needs starlette: {error}", mend="pip install 'cai[label]'") from error
-    import threading
-
     place, found, axes = tasks(asked)
     if not found:
         raise InputError("there is nothing to label", where=str(asked.run))
-    store = Store(database(place), overlap=asked.overlap, quota=asked.quota)
+    store = Store(place.label_page, overlap=asked.overlap, quota=asked.quota)
     constitution = load_constitution(place.path)
     guidelines = [(bound.principle.title, bound.principle.asks.strip()) for bound in constitution.principles]
-    hold = threading.Lock()
-    waiting = [0]
-
-    def bring_up() -> int:
-        with hold:
-            return sync(place, store, found)
-
-    def after() -> None:
-        waiting[0] += 1
-        if waiting[0] % SYNC_EVERY == 0:
-            bring_up()
-
     hosts = Page.hosts | (
         {asked.host.lower()} if asked.host not in ("0.0.0.0", "::") else {socket.gethostname().lower()}
     )
-    page = Page(tuple(found), asked.mode, axes, guidelines, asked.hint, frozenset(hosts), after)
-    return app(page, store), store, bring_up
+    page = Page(tuple(found), asked.mode, axes, guidelines, asked.hint, frozenset(hosts))
+    return app(page, store), store
 
 
 def serve(asked: Serving, say: Callable[[str], None], *, renew: bool = False) -> int:
@@ -133,7 +111,7 @@ def serve(asked: Serving, say: Callable[[str], None], *, renew: bool = False) ->
         import uvicorn
     except ImportError as error:
         raise MissingDependency("the page needs uvicorn", mend="pip install 'cai[label]'") from error
-    page, store, bring_up = application(asked)
+    page, store = application(asked)
     try:
         made = {name: store.renew(name) for name in asked.annotators} if renew else store.invite(asked.annotators)
         listener = socket.socket(socket.AF_INET6 if ":" in asked.host else socket.AF_INET)
@@ -149,28 +127,24 @@ def serve(asked: Serving, say: Callable[[str], None], *, renew: bool = False) ->
             say(f"{name}: {link}")
         say("Ctrl-C ends; every verdict is on disk before the next item is shown")
         config = uvicorn.Config(page, log_level="warning", access_log=False, server_header=False)
-        before = _events(asked)
-        try:
+        log = runs.open_run(asked.run).labels
+        store.hand_over(log)  # of a session that was killed
+        with _ended_by_signals(), contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            pass
-        finally:
-            bring_up()
-        return _events(asked) - before
+        return store.hand_over(log)
     finally:
         store.close()
 
 
-def _events(asked: Serving) -> int:
-    path = RunFolder(asked.run).labels
-    return sum(1 for _ in read_rows(path)) if path.is_file() else 0
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends the page as Ctrl-C does: uvicorn raises again, when it has closed, the signal that it caught."""
 
+    def end(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
 
-def sync_only(asked: Serving) -> int:
-    """Bring the run's log up to date with what the page's store has, after a crash; how many events were added."""
-    place, found, _ = tasks(asked)
-    store = Store(database(place))
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        return sync(place, store, found)
+        yield
     finally:
-        store.close()
+        signal.signal(signal.SIGTERM, before)

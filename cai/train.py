@@ -1,9 +1,8 @@
 """`cai train`: from a recipe to a training job; the only place that turns one into the other.
 
 What an algorithm trains on by default is what this run made: `sft` the policy on the run's SFT data; `rm` and `dpo`
-what
-`sft` made, on the run's preferences (merged with people's labels where `cai merge` was run); `ppo`, `grpo` and `rloo`
-what `sft` made, with the reward of this run's `rm`, on the prompts that are not held out.
+what `sft` made, on the run's preferences (merged with people's labels where `cai merge` was run); `ppo`, `grpo` and
+`rloo` what `sft` made, with the reward of this run's `rm`, on the prompts that are not held out.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
         gold={label: _reward((given,), tools) for label, given in block.gold.items()},
         lineage=_lineage(loaded, place),
         trl=block.trl,
-        say=report.say if main_process() else _silent,
+        **({"say": report.say, "progress": report} if main_process() else {"say": _silent}),
     )
     return Prepared(algorithm, settings, job)
 

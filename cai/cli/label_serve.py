@@ -18,7 +18,6 @@ def register(app: typer.Typer) -> None:
             ("cai label serve runs/demo --annotators ann,bea --overlap 2", "two people see every pair"),
             ("cai label serve runs/demo --items next.jsonl", "the pairs that `cai label route` chose"),
             ("cai label serve runs/demo --mode ranking", "all answers to a prompt at once"),
-            ("cai label serve runs/demo --sync-only", "after a crash: bring labels.jsonl up to date"),
         )
     )(serve)
 
@@ -45,11 +44,11 @@ def serve(
     ] = None,
     show_ai: Annotated[bool, typer.Option("--show-ai", help="Show what the AI judge says (biases people).")] = False,
     renew: Annotated[bool, typer.Option("--renew", help="New links; the old ones are void.")] = False,
-    sync: Annotated[bool, typer.Option("--sync-only", help="Bring RUN/labels.jsonl up to date and end.")] = False,
 ) -> None:
     """A page on which people label a run's pairs: blind, sides shuffled for each person, by keyboard or phone.
 
-    Each person gets a link of their own. Verdicts go to RUN/labels.sqlite at once and to RUN/labels.jsonl as events.
+    Each person gets a link of their own. Verdicts go to RUN/labels.sqlite at once; as events to RUN/labels.jsonl when
+    the page ends, or when another command reads the labels.
     """
     from cai import serving
 
@@ -73,5 +72,5 @@ def serve(
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    added = serving.sync_only(asked) if sync else serving.serve(asked, say, renew=renew)
+    added = serving.serve(asked, say, renew=renew)
     print(f"{added} label events added to {run / 'labels.jsonl'}")

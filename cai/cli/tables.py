@@ -76,6 +76,7 @@ def show_preferences(folder: Path, metrics: Mapping[str, Any]) -> None:
         ("preferences", ", ".join(f"{status} {count}" for status, count in made["by_status"].items()) or "none"),
         ("left out", left_out),
         ("chosen is longer", _share(made["chosen_is_longer"])),
+        *_panel(votes),
         *((f"{name} rows", f"{count}  {folder / 'preferences' / name}") for name, count in rows.items()),
         ("every vote", f"{folder / 'votes.jsonl'}"),
     ]
@@ -89,6 +90,13 @@ def show_preferences(folder: Path, metrics: Mapping[str, Any]) -> None:
             "orders are averaged, but such labels are weak. A larger judge model flips less.",
             style="yellow",
         )
+
+
+def _panel(votes: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How far the judges of a panel differ; nothing where there was one judge."""
+    if not votes.get("panels"):
+        return []
+    return [("judges differ", f"{votes['disagreement']:.2f} bits of 1 in the mean over {votes['panels']} pairs")]
 
 
 def _share(value: float | None) -> str:

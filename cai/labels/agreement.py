@@ -7,8 +7,7 @@ matrices. Tasks with fewer than two votes tell nothing and are left out.
   "Computing Krippendorff's Alpha-Reliability"); nominal, or ordinal over the labels in their order.
 - Fleiss' kappa (1971), in its form for a varying number of votes: chance is the pooled shares, squared.
 - Gwet's AC1 (2008, Br. J. Math. Stat. Psychol. 61): chance by pi (1 - pi), so that it does not collapse where nearly
-all
-  votes are the same.
+  all votes are the same.
 - Cohen's kappa (1960) of two people.
 """
 

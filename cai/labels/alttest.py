@@ -3,10 +3,9 @@
 
 Each annotator is left out in turn. On the items that they and others labelled, the judge's agreement with the others is
 compared with theirs: W_f where the judge's is at least as high, W_h the other way round, so both are 1 where they are
-equal.
-The annotator's advantage is to be less than epsilon, the price of a person's time: H0: mean(W_h - W_f) >= epsilon, by a
-one-sided t-test, corrected over annotators by Benjamini and Yekutieli. The judge passes if it wins against at least
-half.
+equal. The annotator's advantage is to be less than epsilon, the price of a person's time: H0: mean(W_h - W_f) >=
+epsilon, by a one-sided t-test, corrected over annotators by Benjamini and Yekutieli. The judge passes if it wins
+against at least half.
 """
 
 from __future__ import annotations

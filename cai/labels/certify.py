@@ -1,10 +1,9 @@
 """Which pairs the judge may label alone at a promised agreement with people; or that nothing can be promised.
 
 Fixed-sequence testing of thresholds (Jung et al. 2024, "Trust or Escalate", arXiv 2407.18370): from the surest pairs
-down,
-each threshold is tested at level delta by the exact binomial upper bound on the judge's error among the pairs above
-it; the
-first that fails ends the sequence, so no correction is needed, and the promise holds with probability 1 - delta.
+down, each threshold is tested at level delta by the exact binomial upper bound on the judge's error among the pairs
+above it; the first that fails ends the sequence, so no correction is needed, and the promise holds with probability 1 -
+delta.
 """
 
 from __future__ import annotations

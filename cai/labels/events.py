@@ -5,12 +5,14 @@ A correction is a new event that names the one it supersedes. What counts now is
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cai.records import HumanLabel, content_hash
-from cai.store import Log, read_rows
+from cai.store import Log, disk_error, read_rows
 
 
 def label_id(comparison_id: str, axis: str, annotator: str, *told: Any) -> str:
@@ -40,13 +42,26 @@ def append_labels(path: Path, labels: Iterable[HumanLabel]) -> int:
         StoreError: the log cannot be read or written.
     """
     added = 0
-    with Log(path) as log:
+    with _alone(path), Log(path) as log:
         for label in labels:
             if label.id not in log:
                 log.append(label.row())
                 added += 1
         log.sync()
     return added
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process appends: an import, and the page's verdicts, may come at the same moment."""
+    beside = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise disk_error(error, beside) from error
 
 
 def effective(events: Iterable[HumanLabel]) -> list[HumanLabel]:

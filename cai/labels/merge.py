@@ -1,8 +1,7 @@
 """People's labels and the AI judge's preferences to one preference a comparison and axis: a pure function of both.
 
-Axes never meet: each is merged by itself. An abstention is missing. A tie is 0.5, and so is `both_bad`, which leaves
-a tag.
-What people are divided about, or contradict a sure judge about, is set aside for one more person instead of being
+Axes never meet: each is merged by itself. An abstention is missing. A tie is 0.5, and so is `both_bad`, which leaves a
+tag. What people are divided about, or contradict a sure judge about, is set aside for one more person instead of being
 decided by a coin, where the policy says so.
 """
 

@@ -1,9 +1,8 @@
 """Which pairs people should see next, and what their labels are expected to buy.
 
-A pair is worth a person's time where the calibrated judge is unsure, where it does not repeat a prompt that is
-already being
-asked about, and, for a slice drawn at random, whatever the judge says: only a random slice can show where the judge is
-sure and wrong.
+A pair is worth a person's time where the calibrated judge is unsure, where it does not repeat a prompt that is already
+being asked about, and, for a slice drawn at random, whatever the judge says: only a random slice can show where the
+judge is sure and wrong.
 """
 
 from __future__ import annotations
@@ -51,9 +50,8 @@ def choose(
     Args:
         ids: of the pairs.
         p: shape (pairs,), the judge's calibrated probability; NaN where it has none.
-        prompts: the cluster of prompts (near-duplicates are one) of each pair. The most uncertain pair of each
-        cluster is
-            taken before the second most uncertain of any.
+        prompts: the cluster of prompts (near-duplicates are one) of each pair. The most uncertain pair of each cluster
+            is taken before the second most uncertain of any.
         labelled: which pairs people have labelled; they are not chosen again.
         audit: share of `n` drawn uniformly from all that are not labelled.
     """

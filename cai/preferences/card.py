@@ -147,6 +147,16 @@ def _votes(report: VoteReport) -> list[str]:
         "agreement is with a label that these votes made.\n",
         table(head, [_line(name, stats) for name, stats in named]),
         table(("principle", *head[1:]), [_line(name, stats) for name, stats in principles]),
+        *_panel(report),
+    ]
+
+
+def _panel(report: VoteReport) -> list[str]:
+    if report.disagreement is None:
+        return []
+    return [
+        f"Several judges looked at {report.panels:,} pairs; their labels differ by {report.disagreement:.3f} bits of 1 "
+        "in the mean (Jensen-Shannon divergence).\n"
     ]
 
 

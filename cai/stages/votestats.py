@@ -7,11 +7,13 @@ small for a principle that is seldom drawn; a rate of nothing is None, never 0.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cai.judging.panels import disagreement
 from cai.records import Group, Preference, Vote
 from cai.stages.prefer import by_question, orders, p_of, side
 
@@ -59,11 +61,17 @@ class VoteReport:
     """Statistics over all votes, by judge (its name), and by principle ("" for the judge's own question).
 
     A vote on a question made from several principles counts for each of them.
+
+    Attributes:
+        panels: comparisons and axes with verdicts of several judges; `disagreement` is the mean over these of how far
+            the judges' labels differ, in bits from 0 to 1 (see `cai.judging.panels`).
     """
 
     overall: VoteStats
     by_judge: Mapping[str, VoteStats]
     by_principle: Mapping[str, VoteStats]
+    panels: int = 0
+    disagreement: float | None = None
 
     def row(self) -> dict[str, Any]:
         """JSON object."""
@@ -138,6 +146,7 @@ class VoteTally:
         self._overall = _Sums()
         self._judges: dict[str, _Sums] = {}
         self._principles: dict[str, _Sums] = {}
+        self._panels, self._bits = 0, 0.0
 
     def add(self, group: Group, votes: Iterable[Vote], labels: Sequence[Preference] = ()) -> None:
         """Take up a group's votes and what they came to (as `preferences` gave it; without, no agreement is counted).
@@ -151,6 +160,7 @@ class VoteTally:
             for label in labels
             if label.status == "ok"
         }
+        said: dict[tuple[str, str], dict[str, list[float]]] = {}
         for key, asked in by_question(votes).items():
             sums = [self._overall, self._judges.setdefault(key.judge, _Sums())]
             sums += [self._principles.setdefault(name, _Sums()) for name in dict.fromkeys(key.principle_ids or ("",))]
@@ -162,6 +172,13 @@ class VoteTally:
                 if len(slots) == 2:
                     each.both += 1
                     each.flips += slots["ab"] * slots["ba"] < 0
+            judges = said.setdefault((key.comparison_id, key.axis), {})
+            judges.setdefault(key.judge, []).extend(p for _, p in labels_of if p is not None)
+        for judges in said.values():
+            means = [statistics.fmean(found) for found in judges.values() if found]
+            if len(means) > 1:
+                self._panels += 1
+                self._bits += disagreement(means)
 
     def report(self) -> VoteReport:
         """The statistics so far; names in alphabetical order."""
@@ -169,6 +186,8 @@ class VoteTally:
             overall=self._overall.stats(),
             by_judge={name: sums.stats() for name, sums in sorted(self._judges.items())},
             by_principle={name: sums.stats() for name, sums in sorted(self._principles.items())},
+            panels=self._panels,
+            disagreement=self._bits / self._panels if self._panels else None,
         )
 
 

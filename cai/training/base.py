@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cai.errors import CaiError
+from cai.progress import Reporter, Silent
 from cai.records import Messages, Prompt
 from cai.training.data import PairSource
 
@@ -39,8 +40,9 @@ class Job:
 
     Attributes:
         name: the algorithm.
-        out: folder of this training: `checkpoint/` the result, `steps/` what a stopped one resumes from,
-        `metrics.jsonl`. parent: folder of the model that is trained, in Hugging Face format.
+        out: folder of this training: `checkpoint/` the result, `steps/` what a stopped one resumes from, and
+            `metrics.jsonl`.
+        parent: folder of the model that is trained, in Hugging Face format.
         conversations: folder with `train.jsonl` and, where anything is held out, `test.jsonl`, rows with `messages`.
         pairs: the mixture of preferences.
         prompts: what RL draws from; never a held-out prompt.
@@ -49,6 +51,7 @@ class Job:
         gold: measures that are not trained on, by name.
         lineage: where the data came from; ends in `lineage.json` and in the card.
         trl: for TRL's own config object, as it is.
+        say, progress: one line to the user, and how far the steps are.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Job:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     trl: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = print
+    progress: Reporter = field(default_factory=Silent)
 
     @property
     def checkpoint(self) -> Path:

@@ -24,10 +24,10 @@ class PairSource:
     Attributes:
         name: stands in reports.
         path: a folder with `train` and, where anything is held out, `test` (any format that `cai.preferences` reads),
-        or
-            one file, of which `test_fraction` of the prompts are held out by hash.
+            or one file, of which `test_fraction` of the prompts are held out by hash.
         axes, sources: those taken; empty for all. People's helpfulness and AI harmlessness are two sources of a
-        mixture. weight: of each of its rows in the loss.
+            mixture.
+        weight: of each of its rows in the loss.
     """
 
     name: str

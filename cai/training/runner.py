@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError
-from cai.progress import clock
 from cai.records import content_hash
 from cai.store import encode, read_rows, write_json
 from cai.training.base import Job, TrainingError
@@ -148,14 +147,13 @@ def _callback(job: Job, stop: Stop) -> Any:
     from transformers import TrainerCallback
 
     class Told(TrainerCallback):  # type: ignore[misc]
-        """Metrics to a file, a line now and then, an end on Ctrl-C, and an error where the loss is not a number."""
-
-        def __init__(self) -> None:
-            self.begun = self.shown = time.monotonic()
-            self.first = 0
+        """Metrics to a file, progress, an end on Ctrl-C, and an error where the loss is not a number."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.begun, self.first = time.monotonic(), state.global_step
+            job.progress.start(state.max_steps, state.global_step, what=job.name, unit="steps")
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            job.progress.finish()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if not state.is_world_process_zero or not logs:
@@ -171,12 +169,8 @@ def _callback(job: Job, stop: Stop) -> Any:
             kept = {key: value for key, value in logs.items() if isinstance(value, int | float)}
             with job.metrics.open("ab") as file:
                 file.write(encode({"step": state.global_step, "time": round(time.time(), 3), **kept}))
-            if "loss" in logs and (time.monotonic() - self.shown > 5 or state.global_step == state.max_steps):
-                self.shown = time.monotonic()
-                done = max(1, state.global_step - self.first)
-                left = (self.shown - self.begun) / done * (state.max_steps - state.global_step)
-                step = f"{job.name}: step {state.global_step} of {state.max_steps}"
-                job.say(f"{step}, loss {logs['loss']:.4f}, {clock(left)} left")
+            if "loss" in logs:
+                job.progress.show(state.global_step, f"loss {logs['loss']:.4f}")
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             if stop.asked:

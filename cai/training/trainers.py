@@ -1,8 +1,7 @@
 """TRL's RewardTrainer and DPOTrainer with soft labels, row weights and all pairs of a group in one batch element.
 
-TRL's own preparation of data knows neither groups nor soft labels, so ours comes tokenised and the preparation is
-left out;
-everything else (optimiser, schedule, accelerate, checkpoints, logging) is TRL's and transformers'. Importing this
+TRL's own preparation of data knows neither groups nor soft labels, so ours comes tokenised and the preparation is left
+out; everything else (optimiser, schedule, accelerate, checkpoints, logging) is TRL's and transformers'. Importing this
 module loads torch and TRL.
 """
 

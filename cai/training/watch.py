@@ -1,13 +1,11 @@
 """Watching a training: proxy reward, gold measures and KL on a fixed prompt set, and when to stop.
 
 Over-optimisation shows as a proxy that rises while what it stands for falls (Gao et al. 2022, arXiv 2210.10760). Each
-look
-takes the policy's answers to the same held-out prompts. The rule is statistical, not a count of looks below the best,
-which
-would stop half of all noise: training stops when the mean paired difference (by prompt) of a gold score between this
-look
-and the best look so far has its whole interval below 0, at a level shared out over all looks that the training will
-have (Bonferroni), while the proxy has not fallen, in two looks running. The checkpoint of the best look is the result.
+look takes the policy's answers to the same held-out prompts. The rule is statistical, not a count of looks below the
+best, which would stop half of all noise: training stops when the mean paired difference (by prompt) of a gold score
+between this look and the best look so far has its whole interval below 0, at a level shared out over all looks that the
+training will have (Bonferroni), while the proxy has not fallen, in two looks running. The checkpoint of the best look
+is the result.
 """
 
 from __future__ import annotations
@@ -169,7 +167,7 @@ class Watch:
         self.total = total
         self._proxy = proxy
         self._gold = dict(gold or {})
-        self._reference: tuple[str, ...] = ()
+        self._reference: dict[str, Any] | None = None
         self.looks: list[Look] = []
         if self.path.is_file():
             for row in read_rows(self.path):
@@ -188,12 +186,13 @@ class Watch:
             return False
         return step % self.config.interval(self.total) == 0 or step == self.total
 
-    def look(self, step: int, answers: Sequence[str], kl: float) -> Verdict:
+    def look(self, step: int, answers: Sequence[str], *, kl: float, entropy: Sequence[float]) -> Verdict:
         """Score the policy's answers to `prompts`, keep what was seen, and judge.
 
         Args:
             answers: one a prompt, in the order of `prompts`.
             kl: mean KL to the reference in nats an answer.
+            entropy: of the policy's next token, in nats, the mean over each answer's tokens.
 
         Raises:
             TrainingError: a score could not be had.
@@ -201,7 +200,7 @@ class Watch:
         messages: list[Messages] = [prompt.messages for prompt in self.prompts]
         proxy = self._proxy(messages, answers) if self._proxy is not None else [0.0] * len(answers)
         gold = {name: tuple(reward(messages, answers)) for name, reward in self._gold.items()}
-        found = Look(step, float(kl), tuple(proxy), gold, self._measures(answers))
+        found = Look(step, float(kl), tuple(proxy), gold, self._measures(answers, entropy))
         # A training that is resumed from before a look takes it again: what is behind it is of another branch.
         self.looks = sorted([*(each for each in self.looks if each.step < step), found], key=lambda each: each.step)
         with Log(self.path, key="step") as log:
@@ -213,13 +212,14 @@ class Watch:
         told = judge_looks(self.looks, planned=self.config.looks(self.total), level=self.config.level)
         return told if self.config.stop else Verdict(False, told.best, told.why)
 
-    def _measures(self, answers: Sequence[str]) -> dict[str, Any]:
-        from cai.evals.measures import measure_all
+    def _measures(self, answers: Sequence[str], entropy: Sequence[float]) -> dict[str, Any]:
+        from cai.evals.measures import beside, measure_all
 
-        if not self._reference:
-            first = self.path.parent / "watch-reference.json"
-            self._reference = _kept(first, answers)
-        return measure_all(answers, self._reference, [prompt.id for prompt in self.prompts])
+        if self._reference is None:
+            self._reference = _first(self.path.parent / "watch-reference.json", answers, entropy)
+        ids = [prompt.id for prompt in self.prompts]
+        told = measure_all(answers, self._reference["answers"], ids)
+        return told | {"entropy": beside(entropy, self._reference["entropy"], ids)}
 
     def summary(self) -> dict[str, Any]:
         """For the card: looks, the best step, and the means at first, at best and at last."""
@@ -264,13 +264,13 @@ class Watch:
         overoptimisation_png(path, curves)
 
 
-def _kept(path: Path, answers: Sequence[str]) -> tuple[str, ...]:
-    """The answers before training: those that were kept at the first look, or these."""
+def _first(path: Path, answers: Sequence[str], entropy: Sequence[float]) -> dict[str, Any]:
+    """Answers and entropy before training: those that were kept at the first look, or these."""
     import json
 
     from cai.store import write_json
 
-    if path.is_file():
-        return tuple(json.loads(path.read_text("utf-8"))["answers"])
-    write_json(path, {"answers": list(answers)})
-    return tuple(answers)
+    if not path.is_file():
+        write_json(path, {"answers": list(answers), "entropy": list(entropy)})
+    kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return kept

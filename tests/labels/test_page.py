@@ -50,7 +50,8 @@ class Desk:
     """An application with a client for each person."""
 
     def __init__(self, asked: Serving) -> None:
-        self.app, self.store, self.sync = application(asked)
+        self.app, self.store = application(asked)
+        self.log = asked.run / "labels.jsonl"
         self.tokens = self.store.invite(asked.annotators)
 
     def client(self, **more: Any) -> httpx.AsyncClient:
@@ -141,8 +142,8 @@ def test_the_same_verdict_twice_is_one_and_undo_takes_it_back(desk: Desk, run: P
         assert (await client.post("/api/verdict", json=say(task, "right"))).status_code == 200
 
     asyncio.run(go())
-    desk.sync()
-    assert desk.sync() == 0
+    desk.store.hand_over(desk.log)
+    assert desk.store.hand_over(desk.log) == 0
     labels = list(read_labels(run / "labels.jsonl"))
     (counts,) = effective(labels)
     assert counts.verdict == ("b" if counts.shown_order == "ab" else "a")
@@ -179,7 +180,7 @@ def test_sides_differ_between_people_and_skip_is_no_vote(desk: Desk, run: Path) 
             reply = (await client.get("/api/next")).json()
             while reply["task"]:
                 reply = (await client.post("/api/verdict", json={**say(reply["task"]), "said": {"skip": True}})).json()
-        desk.sync()
+        desk.store.hand_over(desk.log)
         for label in read_labels(run / "labels.jsonl"):
             orders.add(label.shown_order)
             assert (label.verdict, label.status) == ("abstain", "skipped")
@@ -230,7 +231,7 @@ def test_rankings_and_ratings_become_pairs(run: Path) -> None:
         assert reply.status_code == 200, reply.text
 
     asyncio.run(go())
-    desk.sync()
+    desk.store.hand_over(desk.log)
     labels = effective(read_labels(run / "labels.jsonl"))
     assert sorted(label.verdict == "tie" for label in labels) == [False, False, True]
     rows = [
@@ -286,11 +287,61 @@ def test_a_killed_server_has_lost_nothing(run: Path) -> None:
         kept = [row[0] for row in db.execute("SELECT id FROM verdicts ORDER BY number")]
     db.close()
     assert kept == said
-    done = subprocess.run(
-        [sys.executable, "-m", "cai", "label", "serve", str(run), "--sync-only"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.startswith("5 label events")
-    assert len(effective(read_labels(run / "labels.jsonl"))) == 5
+    assert not (run / "labels.jsonl").exists()
+    for _ in range(2):  # whoever reads the labels brings in what the page has, once
+        done = subprocess.run(
+            [sys.executable, "-m", "cai", "label", "agreement", str(run), "--json"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(effective(read_labels(run / "labels.jsonl"))) == 5
+    assert len(list(read_labels(run / "labels.jsonl"))) == 5
+
+
+def test_a_terminated_server_hands_over_at_once(run: Path) -> None:
+    process, link = start(run)
+    try:
+        _, cookie = post(link, "/api/login", {"token": link.split("token=")[1]})
+        request = urllib.request.Request(link.split("/#")[0] + "/api/next", headers={"cookie": cookie})
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            task = json.loads(reply.read())["task"]
+        post(link, "/api/verdict", say(task), cookie)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        process.stderr.close()
+    assert len(effective(read_labels(run / "labels.jsonl"))) == 1
+
+
+def test_what_was_said_means_the_same_whatever_is_served_later(run: Path) -> None:
+    """The answers of a group depend on which pairs are served; a verdict on them must not."""
+    desk = Desk(serving(run, mode="ranking"))
+
+    async def go() -> None:
+        client = await desk.login("ann")
+        task = (await client.get("/api/next")).json()["task"]
+        said = {"ranking": [1, 2, 3], "note": ""}
+        await client.post("/api/verdict", json={"id": str(uuid.uuid4()), "task": task["id"], "said": said})
+
+    asyncio.run(go())
+    desk.store.close()
+    later = Desk(serving(run))  # pairs now; the database is the same
+    assert later.store.hand_over(run / "labels.jsonl") == 3
+    later.store.close()
+    kept = list(read_labels(run / "labels.jsonl"))
+    assert [label.extra["said"] for label in kept] == [{"ranking": [1, 2, 3]}] * 3
+
+
+def test_taking_back_is_handed_over_after_the_verdict_was(desk: Desk, run: Path) -> None:
+    async def go() -> None:
+        client = await desk.login("ann")
+        task = (await client.get("/api/next")).json()["task"]
+        await client.post("/api/verdict", json=say(task))
+        assert desk.store.hand_over(desk.log) == 1
+        await client.post("/api/undo", json={})
+        assert desk.store.hand_over(desk.log) == 1
+        assert desk.store.hand_over(desk.log) == 0
+
+    asyncio.run(go())
+    assert [label.status for label in read_labels(desk.log)] == ["submitted", "discarded"]
+    assert effective(read_labels(desk.log)) == []

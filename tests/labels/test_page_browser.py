@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from cai.labels.events import effective, read_labels
+from cai import people
+from cai.labels.events import effective
+from cai.runs import RunFolder
 from tests.labels.page import judged_run
 from tests.labels.test_page import start
 
@@ -130,10 +132,7 @@ def test_labelling_by_keyboard_alone(browser: Any, served: tuple[Path, str]) -> 
     page.keyboard.press("Escape")
     assert page.faults == []
     page.context.close()
-    from cai import serving
-
-    serving.sync_only(serving.Serving(place, ("ann",)))
-    verdicts = [label.verdict for label in effective(read_labels(place / "labels.jsonl"))]
+    verdicts = [label.verdict for label in effective(people.events_of(RunFolder(place)))]
     assert len(verdicts) == 2
     assert "both_bad" in verdicts
 

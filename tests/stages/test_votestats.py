@@ -53,6 +53,22 @@ def test_agreement_knows_which_answer_was_chosen_when_it_is_the_second() -> None
     assert report.overall.agreement == 0.5
 
 
+def test_how_far_the_judges_of_a_panel_differ() -> None:
+    votes = [
+        *(vote(PAIRS[0], order, 1.0) for order in ("ab", "ba")),
+        vote(PAIRS[0], "ab", 0.0, judge="k"),  # one bit apart
+        vote(PAIRS[1], "ab", 0.7),
+        vote(PAIRS[1], "ab", 0.7, judge="k"),  # of one mind
+        vote(PAIRS[2], "ab", 0.7),
+        vote(PAIRS[2], "ab", None, judge="k", error="low_mass"),  # alone
+    ]
+    report = vote_report([(GROUP, votes, ())])
+    assert report.panels == 2
+    assert report.disagreement == pytest.approx(0.5)
+    alone = vote_report([(GROUP, votes[:2], ())])
+    assert (alone.panels, alone.disagreement) == (0, None)
+
+
 def test_votes_without_an_order_do_not_count_for_position() -> None:
     stats = vote_report([(GROUP, [vote(PAIRS[0], "", 0.9)], ())]).overall
     assert (stats.votes, stats.ordered, stats.first_slot_rate, stats.position_bias) == (1, 0, None, None)
@@ -88,7 +104,7 @@ def test_the_report_is_json() -> None:
     votes = [vote(PAIRS[0], "ab", 0.9)]
     row = vote_report([(GROUP, votes, preferences(GROUP, votes, Rule()))]).row()
     assert json.loads(json.dumps(row)) == row
-    assert set(row) == {"overall", "by_judge", "by_principle"}
+    assert set(row) == {"overall", "by_judge", "by_principle", "panels", "disagreement"}
 
 
 def test_what_is_no_probability_is_refused() -> None:

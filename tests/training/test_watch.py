@@ -66,12 +66,13 @@ def test_looks_are_kept_and_a_resumed_training_goes_on_with_them(tmp_path: Path)
     config = WatchConfig(every=5, prompts=4)
     watch = Watch(tmp_path, config, prompts, total=20, proxy=Length(), gold={"short": Length()})
     assert [step for step in range(21) if watch.due(step)] == [0, 5, 10, 15, 20]
-    watch.look(0, ["a b c d"] * 4, 0.0)
-    watch.look(5, ["a b c d e"] * 4, 0.5)
+    watch.look(0, ["a b c d"] * 4, kl=0.0, entropy=[2.0] * 4)
+    watch.look(5, ["a b c d e"] * 4, kl=0.5, entropy=[1.5] * 4)
     again = Watch(tmp_path, config, prompts, total=20, proxy=Length(), gold={"short": Length()})
     assert [look.step for look in again.looks] == [0, 5]
     assert not again.due(5)
     assert again.looks[1].measures["length"]["difference"] == 1
+    assert again.looks[1].measures["entropy"]["difference"] == -0.5
     assert again.summary()["last"]["proxy"] == 9
     again.draw(tmp_path / "watch.png")
     assert (tmp_path / "watch.png").is_file()

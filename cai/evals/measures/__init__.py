@@ -36,11 +36,16 @@ def measure_all(answers: Sequence[str], reference: Sequence[str], prompts: Seque
             value, baseline = module.measure(answers, reference)
         except MissingDependency:
             continue
-        gap = stats.paired_difference(value, baseline, list(prompts), seed=0, draws=500)
-        found[name] = {
-            "mean": round(float(np.mean(value)), 4),
-            "reference": round(float(np.mean(baseline)), 4),
-            "difference": round(gap.mean, 4),
-            "ci": [round(end, 4) for end in gap.interval.row()],
-        }
+        found[name] = beside(value, baseline, prompts)
     return found
+
+
+def beside(value: Sequence[float], baseline: Sequence[float], prompts: Sequence[str]) -> dict[str, Any]:
+    """Means of a measure and of its reference, and their paired difference with its 95 % interval, by prompt."""
+    gap = stats.paired_difference(value, baseline, list(prompts), seed=0, draws=500)
+    return {
+        "mean": round(float(np.mean(value)), 4),
+        "reference": round(float(np.mean(baseline)), 4),
+        "difference": round(gap.mean, 4),
+        "ci": [round(end, 4) for end in gap.interval.row()],
+    }

@@ -1,9 +1,8 @@
 """Formats of people's labels. Name = file; to add one, add a file.
 
-`task` makes a row to be labelled; `read` what a labelled row says, raising `InputError` for one that is broken;
-`notes` what
-is to be known of a whole file (columns that are lost, exports that hide something). `SUFFIX` is how a file of tasks is
-written: `json` (one array), `jsonl` or `csv`.
+`task` makes a row to be labelled; `read` what a labelled row says, raising `InputError` for one that is broken; `notes`
+what is to be known of a whole file (columns that are lost, exports that hide something). `SUFFIX` is how a file of
+tasks is written: `json` (one array), `jsonl` or `csv`.
 """
 
 from __future__ import annotations

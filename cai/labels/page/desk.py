@@ -183,15 +183,8 @@ class Given:
     undone: bool
 
 
-def events(task: Task, given: Given) -> Iterator[HumanLabel]:
-    """The label events of a verdict; of one that was taken back also the events that say so."""
-    for label in _labels(task, given):
-        yield label
-        if given.undone:
-            yield _taken_back(label, given)
-
-
-def _labels(task: Task, given: Given) -> Iterator[HumanLabel]:
+def labels(task: Task, given: Given) -> Iterator[HumanLabel]:
+    """The label events of a verdict: one a pair and axis."""
     order = order_for(task, given.annotator)
     payload = given.payload
     edits = dict(payload.get("edits") or {})
@@ -242,6 +235,7 @@ def _said(
         yield "", "a" if gap > 0 else "b" if gap < 0 else "tie", None
 
 
-def _taken_back(label: HumanLabel, given: Given) -> HumanLabel:
+def taken_back(label: HumanLabel) -> HumanLabel:
+    """The event that takes another back."""
     row = label.row() | {"id": content_hash("undone", label.id), "status": "discarded", "supersedes": label.id}
     return HumanLabel.from_row(row)

@@ -2,9 +2,8 @@
 
 - A person's token comes in the link's fragment, which no server or log sees; the page exchanges it for a cookie that no
   script can read and no other site can send.
-- Requests that change something need a JSON body, a header of our own and our own origin; hosts are checked, so that
-a name
-  that was rebound to this machine gets nothing.
+- Requests that change something need a JSON body, a header of our own and our own origin; hosts are checked, so that a
+  name that was rebound to this machine gets nothing.
 - A strict content policy: scripts and styles from here only, none inline; no frames.
 """
 
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,6 @@ class Page:
         guidelines: title and text of each principle.
         hint: show what the AI judge says.
         hosts: names under which the page may be asked for, without port.
-        after: called after each new verdict, off the event loop.
     """
 
     tasks: Sequence[desk.Task]
@@ -64,7 +63,6 @@ class Page:
     guidelines: Sequence[tuple[str, str]]
     hint: bool = False
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
-    after: Callable[[], None] | None = None
 
 
 class Limits:
@@ -199,9 +197,8 @@ def app(page: Page, store: Store) -> Starlette:
         if seconds is not None and (not isinstance(seconds, int | float) or not 0 <= seconds < 1e6):
             raise _Refused(400, "seconds must be a number")
         payload = desk.check(given.get("said"), page.mode, page.axes, len(task.answers))
-        new, next_id = await ask(store.save, name_of, task.id, name, payload, seconds)
-        if new and page.after is not None:
-            asyncio.get_running_loop().run_in_executor(None, page.after)
+        save = partial(store.save, labels=partial(desk.labels, task))
+        next_id = await ask(save, name_of, task.id, name, payload, seconds)
         return await told(name, next_id, saved=True)
 
     async def undo(request: Request) -> Response:

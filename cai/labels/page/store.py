@@ -1,8 +1,9 @@
 """Every verdict safe on disk before the next item is shown: SQLite in WAL mode, one transaction a request.
 
-A verdict has an id that the page made, so a second click, a second tab or a request sent again after a lost
-connection is
-the same verdict. Items are leased to a person while they look at them, so that each gets `overlap` people and not more.
+A verdict has an id that the page made, so a second click, a second tab or a request sent again after a lost connection
+is the same verdict. Items are leased to a person while they look at them, so that each gets `overlap` people and not
+more. What a verdict means is settled when it is given and stored with it as label events; `hand_over` appends those to
+the run's log, whatever is served by then, and whether or not the server came to a good end.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError, StoreError
-from cai.labels.page.desk import Given
-from cai.records import content_hash
+from cai.labels.events import append_labels
+from cai.labels.page.desk import Given, taken_back
+from cai.records import HumanLabel, content_hash
 
 LEASE = 20 * 60.0
 """Seconds for which an item is kept for the person who looks at it."""
@@ -32,7 +34,8 @@ CREATE TABLE IF NOT EXISTS leases (task TEXT NOT NULL, annotator TEXT NOT NULL, 
     PRIMARY KEY (task, annotator));
 CREATE TABLE IF NOT EXISTS verdicts (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
     task TEXT NOT NULL, annotator TEXT NOT NULL, payload TEXT NOT NULL, seconds REAL, ts TEXT NOT NULL,
-    supersedes TEXT, undone INTEGER NOT NULL DEFAULT 0);
+    supersedes TEXT, undone INTEGER NOT NULL DEFAULT 0, events TEXT NOT NULL,
+    logged INTEGER NOT NULL DEFAULT 0); -- 1: its events are in the run's log; 2: that it was taken back, too
 CREATE INDEX IF NOT EXISTS verdicts_of ON verdicts (annotator, undone, task);
 CREATE INDEX IF NOT EXISTS verdicts_on ON verdicts (task, undone);
 """
@@ -157,11 +160,21 @@ class Store:
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (task, annotator, now + LEASE))
 
     def save(
-        self, id: str, task: str, annotator: str, payload: Mapping[str, Any], seconds: float | None
-    ) -> tuple[bool, str | None]:
-        """Keep a verdict; whether it is new, and the next item. Both are on disk when this returns.
+        self,
+        id: str,
+        task: str,
+        annotator: str,
+        payload: Mapping[str, Any],
+        seconds: float | None,
+        *,
+        labels: Callable[[Given], Iterable[HumanLabel]],
+    ) -> str | None:
+        """Keep a verdict; the next item. Both are on disk when this returns.
 
         The same id again changes nothing. Another verdict of the same person on the same item supersedes the earlier.
+
+        Args:
+            labels: what the verdict means, as events; kept with it.
 
         Raises:
             InputError: no such item, or the id is somebody else's.
@@ -172,7 +185,7 @@ class Store:
             if known is not None:
                 if known != (task, annotator):
                     raise InputError("this id is of another verdict")
-                return False, self._next(db, annotator)
+                return self._next(db, annotator)
             if db.execute("SELECT 1 FROM tasks WHERE id = ?", (task,)).fetchone() is None:
                 raise InputError("there is no such item")
             earlier = db.execute(
@@ -183,14 +196,17 @@ class Store:
                 "UPDATE verdicts SET undone = 1 WHERE task = ? AND annotator = ? AND undone = 0", (task, annotator)
             )
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            said = json.dumps(payload, ensure_ascii=False)
+            given = Given(id, task, annotator, payload, seconds, now, earlier[0] if earlier else None, False)
             db.execute(
-                "INSERT INTO verdicts (id, task, annotator, payload, seconds, ts, supersedes) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (id, task, annotator, said, seconds, now, earlier[0] if earlier else None),
+                "INSERT INTO verdicts (id, task, annotator, payload, seconds, ts, supersedes, events) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(id, task, annotator, _json(payload), seconds, now, given.supersedes),
+                    _json([label.row() for label in labels(given)]),
+                ),
             )
             db.execute("DELETE FROM leases WHERE task = ? AND annotator = ?", (task, annotator))
-            return True, self._next(db, annotator)
+            return self._next(db, annotator)
 
     def undo(self, annotator: str) -> tuple[str, dict[str, Any]] | None:
         """Take back this person's last verdict: its item, shown again, and what they had said; None: there is none."""
@@ -232,3 +248,33 @@ class Store:
             Given(name, task, who, json.loads(payload), seconds, ts, supersedes, bool(undone))
             for name, task, who, payload, seconds, ts, supersedes, undone in rows
         ]
+
+    # --- to the run's log -----------------------------------------------------------------------------------------
+
+    def hand_over(self, log: Path) -> int:
+        """Append to the run's log of labels what it has not yet; how many events that were.
+
+        Killed in between, it appends nothing twice: an event's id is a function of the verdict's.
+
+        Raises:
+            StoreError: the log or the database cannot be written.
+        """
+        with self._hold:
+            rows = self._db.execute(
+                "SELECT number, undone, events FROM verdicts WHERE logged < 1 + undone ORDER BY number"
+            ).fetchall()
+        if not rows:
+            return 0
+        events: list[HumanLabel] = []
+        for _, undone, told in rows:
+            for row in json.loads(told):
+                label = HumanLabel.from_row(row)
+                events += [label, taken_back(label)] if undone else [label]
+        added = append_labels(log, events)
+        with self._transaction() as db:
+            db.executemany("UPDATE verdicts SET logged = ? WHERE number = ?", [(1 + u, n) for n, u, _ in rows])
+        return added
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -46,8 +46,8 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         """Whether the watch says that training should end."""
         if not self.watch.due(step):
             return False
-        answers, kl = self.answers()
-        verdict = self.watch.look(step, answers, kl)
+        answers, gaps, entropy = self.answers()
+        verdict = self.watch.look(step, answers, kl=sum(gaps) / len(gaps), entropy=entropy)
         if self.watch.looks[-1].gold and verdict.best == step:
             save_file({n: p.detach().cpu().contiguous() for n, p in self._trained()}, self._best, {"step": str(step)})
         if verdict.stop:
@@ -58,11 +58,11 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         return [(name, p) for name, p in self._model.named_parameters() if p.requires_grad]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def answers(self) -> tuple[list[str], float]:
-        """An answer to each watched prompt, and the mean over them of log(policy / parent) of the whole answer."""
+    def answers(self) -> tuple[list[str], list[float], list[float]]:
+        """An answer to each watched prompt, its log(policy / parent), and the policy's mean entropy over its tokens."""
         training = self._model.training
         self._model.eval()
-        texts, gaps = [], []
+        texts, gaps, entropy = [], [], []
         device = next(self._model.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._job.seed)
@@ -79,20 +79,22 @@ class Watching(TrainerCallback):  # type: ignore[misc]
                     **more,
                 )
                 texts.append(self._tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True))
-                gaps.append(self._log_ratio(whole, ids.shape[1]))
+                policy, spread = _read(self._model, whole, ids.shape[1])
+                gaps.append(policy - self._parent_says(whole, ids.shape[1]))
+                entropy.append(spread)
         self._model.train(training)
-        return texts, sum(gaps) / len(gaps)
+        return texts, gaps, entropy
 
-    def _log_ratio(self, whole: Any, start: int) -> float:
-        policy = _sum_of_logprobs(self._model, whole, start)
+    def _parent_says(self, whole: Any, start: int) -> float:
+        """The parent's log-probability of the answer."""
         if hasattr(self._model, "disable_adapter"):
             with self._model.disable_adapter():
-                return policy - _sum_of_logprobs(self._model, whole, start)
+                return _read(self._model, whole, start)[0]
         if self._parent is None:
             pad = self._tokenizer.pad_token_id
             self._parent = load_model(self._job.parent, "causal", dtype="float32", pad=pad, seed=0).to(whole.device)
             self._parent.eval()
-        return policy - _sum_of_logprobs(self._parent, whole, start)
+        return _read(self._parent, whole, start)[0]
 
     def finish(self) -> dict[str, Any]:
         """Put the best look's weights back, draw the picture; a summary for the metrics."""
@@ -109,7 +111,9 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         return {"watch": self.watch.summary()}
 
 
-def _sum_of_logprobs(model: Any, whole: Any, start: int) -> float:
+def _read(model: Any, whole: Any, start: int) -> tuple[float, float]:
+    """Log-probability of the answer that begins at `start`, and the mean entropy of its tokens in nats."""
     logits = model(input_ids=whole, use_cache=False).logits[0, start - 1 : -1].float()
-    chosen = torch.log_softmax(logits, dim=-1).gather(-1, whole[0, start:, None])
-    return float(chosen.sum())
+    logprobs = torch.log_softmax(logits, dim=-1)
+    chosen = logprobs.gather(-1, whole[0, start:, None])
+    return float(chosen.sum()), float(-(logprobs.exp() * logprobs).sum(-1).mean())

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cai import plugins
 from cai.errors import InputError, MissingDependency
-from cai.progress import clock
 from cai.records import content_hash
 from cai.store import read_rows
 from cai.training import lineage, models
@@ -41,25 +39,19 @@ class Session:
     watched: tuple[Encoded, ...]
     watch: Watch
     processes: Processes
-    begun: float = field(default_factory=time.monotonic)
 
     def updates(self) -> Iterator[dict[str, Any]]:
-        """The updates still to be made, one line said of each twentieth of them."""
+        """The updates still to be made."""
         assert self.job.reward is not None
-        first, total = self.loop.done, self.config.updates
-        for figures in self.loop.run(self.prompts, self.job.reward):
-            done = self.loop.done
-            if done % max(1, total // 20) == 0 or done == total:
-                left = (time.monotonic() - self.begun) / (done - first) * (total - done)
-                self.say(
-                    f"update {done} of {total}: reward {figures['reward']:.3f}, KL {figures['kl']:.2f} nats, "
-                    f"{figures['tokens_per_second']:.0f} tokens/s, {clock(left)} left"
-                )
-            yield figures
-
-    def say(self, text: str) -> None:
-        if self.processes.main:
-            self.job.say(text)
+        progress = self.job.progress
+        progress.start(self.config.updates, self.loop.done, what="ppo", unit="updates")
+        try:
+            for figures in self.loop.run(self.prompts, self.job.reward):
+                told = f"reward {figures['reward']:.3f}, KL {figures['kl']:.2f} nats"
+                progress.show(self.loop.done, f"{told}, {figures['tokens_per_second']:.0f} tok/s")
+                yield figures
+        finally:
+            progress.finish()
 
     def look_if_due(self) -> bool:
         """Take a look where one is due; whether training should end with it. The best look's weights are kept."""
@@ -80,7 +72,9 @@ class Session:
                 float((figures["old"][row] - figures["reference"][row])[: len(sample.answer)].sum())
                 for row, sample in enumerate(samples)
             ]
-            verdict = self.watch.look(step, [sample.text for sample in samples], sum(gaps) / len(gaps))
+            entropy = [float(figures["entropy"][r][: len(s.answer)].mean()) for r, s in enumerate(samples)]
+            answers = [sample.text for sample in samples]
+            verdict = self.watch.look(step, answers, kl=sum(gaps) / len(gaps), entropy=entropy)
             if verdict.best == step:
                 self._keep(step)
             if verdict.stop:
