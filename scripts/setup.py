@@ -39,7 +39,8 @@ def main() -> int:
     gpu = has_gpu()
     lists = [ROOT / "requirements" / "cpu.txt"] if not gpu else []
     if target == "dev":
-        lists.append(ROOT / "requirements" / "dev.txt")
+        lists += [ROOT / "requirements" / "dev.txt"] if not gpu else []
+        lists.append(ROOT / "requirements" / "validators.txt")
     stamp = VENV / f".installed-{target}"
     wanted = hashlib.sha256(
         b"".join(p.read_bytes() for p in [*lists, ROOT / "pyproject.toml"]) + bytes([gpu])
@@ -56,9 +57,10 @@ def main() -> int:
     else:
         if not install_torch(torch_version()):
             return 1
-        for path in lists:
-            say(f"installing {path.relative_to(ROOT)}")
-            pip("install", "--no-deps", "-r", str(path))
+    for path in lists:
+        say(f"installing {path.relative_to(ROOT)}")
+        pip("install", "--no-deps", "-r", str(path))
+    if not gpu:
         pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     if target == "dev":
         browser()
