@@ -315,6 +315,9 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
         # vLLM rewinds a request's random generator after a partial prefill, which torch's CPU generator cannot do
         # ("CPU Generator does not use offset"): so a seeded request must be prefilled whole.
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(config.context, 4096)}
+        # Only whole blocks are found in the prefix cache, and vLLM's 128 tokens on the CPU are longer than most turns:
+        # with the shortest that it takes there, a critique and its revision share more (measured: a tenth faster).
+        arguments["block_size"] = 32
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
