@@ -63,10 +63,13 @@ def grams(tokens: Words, size: int) -> list[Words]:
 
 
 def dice(left: Words, right: Words, *, size: int = 2) -> float:
-    """Likeness of two texts in [0, 1]: shared runs of `size` words over all runs; 1 when both have none."""
+    """Likeness of two texts in [0, 1]: shared runs of `size` words over all runs.
+
+    Of texts too short for a run, whether they are equal.
+    """
     a, b = Counter(grams(left, size)), Counter(grams(right, size))
     total = a.total() + b.total()
-    return 2 * (a & b).total() / total if total else 1.0
+    return 2 * (a & b).total() / total if total else float(left == right)
 
 
 def asked(prompt: Messages) -> str:

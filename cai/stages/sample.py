@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from cai import faults
 from cai.engine import Generate, Request, Sampling, together
-from cai.faults.text import dice, words
 from cai.records import Candidate, Group, Prompt, Quarantined, Response, content_hash
+from cai.stages import alike
 from cai.stages.transcript import Transcript
 
 STAGE = "sample"
@@ -113,17 +113,13 @@ def gather(prompt: Prompt, sampled: Sequence[Response], revised: Sequence[Respon
         revised: the prompt's responses of the revise stage, in round order.
     """
     kept: list[Candidate] = []
-    told: list[tuple[str, ...]] = []
     duplicates: dict[str, str] = {}
     left_out: list[str] = []
     for response in (*_included(revised, plan.include), *sampled):
         if not response.text.strip():
             left_out.append(response.id)
             continue
-        mine = words(response.text)
-        twin = next(
-            (k for k, theirs in zip(kept, told, strict=True) if _same(response.text, mine, k, theirs, plan)), None
-        )
+        twin = next((k for k in kept if alike.same(response.text, k.text, threshold=plan.near_duplicate)), None)
         if twin is not None:
             if twin.id != response.id:
                 duplicates[response.id] = twin.id
@@ -131,7 +127,6 @@ def gather(prompt: Prompt, sampled: Sequence[Response], revised: Sequence[Respon
             left_out.append(response.id)
         else:
             kept.append(Candidate(response.id, response.text))
-            told.append(mine)
     if len(kept) < 2:
         reason = "all_alike" if duplicates else "one_answer" if kept else "no_answer"
         return Gathered(None, duplicates, tuple(left_out), reason)
@@ -143,14 +138,6 @@ def _included(revised: Sequence[Response], include: frozenset[str]) -> list[Resp
     clean = [r for r in revised if r.round > 0 and not faults.BLOCKING.intersection(r.flags)]
     found = [r for r in revised if r.round == 0] if "draft" in include else []
     return found + (clean if "revisions" in include else clean[-1:] if "last_revision" in include else [])
-
-
-def _same(text: str, mine: Sequence[str], other: Candidate, theirs: Sequence[str], plan: Plan) -> bool:
-    if text == other.text:
-        return True
-    if not mine or not theirs:
-        return False
-    return mine == theirs or dice(tuple(mine), tuple(theirs)) >= plan.near_duplicate
 
 
 def nothing_to_compare(prompt: Prompt, reason: str) -> Quarantined:
