@@ -175,6 +175,8 @@ class Engine:
         self._reuse = reuse
         self._retry = retry or RetryPolicy()
         self._failed_in_a_row = 0
+        self._failures = 0  # for good, ever
+        self._outlived = 0  # of those, how many came before a request was begun that has been answered
         self._asking: dict[str, asyncio.Future[Completion]] = {}
         self._jitter = random.Random(0)  # spreads retries; no result depends on it
 
@@ -185,8 +187,11 @@ class Engine:
 
     @property
     def failing(self) -> bool:
-        """Whether the last request failed for good: the backend may be dying."""
-        return self._failed_in_a_row > 0
+        """Whether the backend may be dying: no request begun after the last failure for good has been answered yet.
+
+        An answer to an older request says nothing; it may have been on its way when the backend died.
+        """
+        return self._failures > self._outlived
 
     def key(self, request: Request) -> str:
         """The hash under which a request's completion is logged: the model's fingerprint and all that was asked."""
@@ -260,6 +265,7 @@ class Engine:
         backend = self.backends[request.model]
         policy = self._retry
         for attempt in range(1, policy.attempts + 1):
+            before = self._failures
             try:
                 completion = await backend.generate(request)
             except ContextOverflow:
@@ -268,6 +274,7 @@ class Engine:
                 if not error.retryable or attempt == policy.attempts:
                     self.usage.errors += 1
                     self._failed_in_a_row += 1
+                    self._failures += 1
                     if self._failed_in_a_row >= policy.give_up_after:
                         raise BackendDown(
                             f"the last {self._failed_in_a_row} requests all failed; the last said: {error.what}",
@@ -280,6 +287,7 @@ class Engine:
                 await asyncio.sleep(min(max(wait, error.retry_after or 0.0), policy.longest))
             else:
                 self._failed_in_a_row = 0
+                self._outlived = max(self._outlived, before)
                 return completion
         raise AssertionError("unreachable: the last attempt returns or raises")
 

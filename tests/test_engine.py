@@ -523,6 +523,35 @@ def test_one_answer_and_the_backend_is_not_taken_for_dead() -> None:
     assert sum(end.error is None for end in ends) == 20
 
 
+def test_an_answer_that_was_on_its_way_when_a_failure_came_is_no_sign_of_life() -> None:
+    async def main() -> list[bool]:
+        told = []
+        slow = asyncio.Event()
+
+        class Dying(Fake):
+            async def generate(self, request: Request) -> Completion:
+                if request.prompt == "old":
+                    await slow.wait()
+                if request.prompt == "failing":
+                    raise BROKEN
+                return await super().generate(request)
+
+        engine = Engine({"policy": Dying()}, retry=QUICK)
+        old = asyncio.create_task(engine.generate(ask("old")))
+        await asyncio.sleep(0)
+        with pytest.raises(BackendError, match="broken"):
+            await engine.generate(ask("failing"))
+        told.append(engine.failing)
+        slow.set()
+        await old
+        told.append(engine.failing)
+        await engine.generate(ask("new"))
+        told.append(engine.failing)
+        return told
+
+    assert run(main()) == [True, True, False]
+
+
 def test_prompts_that_do_not_fit_are_no_sign_of_death() -> None:
     backend = Fake(lambda request, number: ContextOverflow("too long"))
     engine = Engine({"policy": backend}, retry=QUICK)
