@@ -48,7 +48,8 @@ from cai.records import content_hash
 from cai.store import Log
 
 PRINCIPLES = ("answer-the-question", "no-made-up-facts", "plain-words")
-LETTER = re.compile(r"\b([AB])\b")
+LETTER = re.compile(r"\b(B\b|A\b(?!\s+(?!is\b|was\b|seems\b)[a-z]))")
+"""The first letter that stands alone; the article of "A better answer is B" is none."""
 PICTURE = Path(__file__).resolve().parent / "results" / "judge_reliability.png"
 
 
@@ -237,7 +238,7 @@ def main() -> None:
         holds=found["interval"][0] > 0,
         unit="lower end of the 95 % interval of the difference in accuracy; above",
         details={
-            "model": "Qwen2.5-Coder-1.5B-Instruct, bf16 from Q4_K_M",
+            "model": f"Qwen2.5-Coder-1.5B-Instruct, {vllm.resolved_dtype(config.dtype)} from Q4_K_M",
             "pairs": sets,
             "of": len(pairs),
             "scores": tables,
