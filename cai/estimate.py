@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from cai.engine import Completion, Engine, Generate, Request
-from cai.errors import CaiError
+from cai.errors import CaiError, ContextOverflow
 from cai.records import Prompt
 from cai.store import Log
 
@@ -39,6 +39,9 @@ class Estimate:
         prompt_tokens: tokens to read, before prefix caching.
         sampled: prompts that were played through.
         speed_from: where `tokens_per_second` comes from, for people.
+        too_long: prompts of which some request seems not to fit into the model's context, guessed.
+        unreadable: rows of the prompts' files that are no prompt.
+        warnings: what seems mistyped in the prompts or the recipe.
     """
 
     prompts: int
@@ -50,6 +53,9 @@ class Estimate:
     tokens_per_second: float | None
     seconds: float | None
     speed_from: str
+    too_long: int = 0
+    unreadable: int = 0
+    warnings: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,10 +65,10 @@ class _StandIn:
     """Answers with filler of about the length that a model would use."""
 
     seats = 1
-    context = 1 << 40
 
-    def __init__(self, fingerprint: str) -> None:
+    def __init__(self, fingerprint: str, context: int) -> None:
         self.fingerprint = fingerprint
+        self.context = context
 
     async def generate(self, request: Request) -> Completion:
         length = 1 if request.choices else max(1, round(request.sampling.max_tokens * ANSWER_SHARE))
@@ -70,12 +76,13 @@ class _StandIn:
             characters = len(request.prompt)
         else:
             characters = sum(len(message.content) + 16 for message in request.prompt)
+        read = round(characters / CHARACTERS_PER_TOKEN)
+        if read + (1 if request.choices else request.sampling.max_tokens) > self.context:
+            raise ContextOverflow(f"about {read} prompt tokens do not fit in {self.context}", where=self.fingerprint)
         even = tuple(-math.log(len(request.choices)) for _ in request.choices)
         # Different each time, so that no detector of faults has the step asked again.
         text = " ".join(f"filler{request.seed % 9973}x{index}" for index in range(max(1, length // 3)))
-        return Completion(
-            text, "stop", round(characters / CHARACTERS_PER_TOKEN), length, model=self.fingerprint, choice_logprobs=even
-        )
+        return Completion(text, "stop", read, length, model=self.fingerprint, choice_logprobs=even)
 
     async def close(self) -> None:
         return None
@@ -102,6 +109,7 @@ def estimate(
     logs: Sequence[Path],
     past: Sequence[float],
     guess: float | None = None,
+    contexts: Mapping[str, int] | None = None,
 ) -> Estimate:
     """Play `method` through for at most `SAMPLE` of the prompts and scale up.
 
@@ -110,15 +118,24 @@ def estimate(
         logs: request logs whose completions are free: of the run, if it has begun, and of runs that it reuses.
         past: tokens per second of earlier attempts with the same model.
         guess: the same by the backend's rule of thumb, for a model that never ran here.
+        contexts: tokens that prompt and answer may have together, by role; endless where not known.
     """
     sample, total = _sample(prompts)
-    stand_ins = {name: _StandIn(name) for name in models.values()}
-    roles = {role: stand_ins[name] for role, name in models.items()}
+    roles = {role: _StandIn(name, (contexts or {}).get(role, 1 << 40)) for role, name in models.items()}
+    too_long: set[str] = set()
 
     async def play(engine: Engine) -> None:
         for prompt in sample:
+
+            async def generate(request: Request, asked: str = prompt.id) -> Completion:
+                try:
+                    return await engine.generate(request)
+                except ContextOverflow:
+                    too_long.add(asked)
+                    raise
+
             try:
-                await method(prompt, engine.generate)
+                await method(prompt, generate)
             except CaiError:
                 continue  # the run itself will say what is wrong with this row
 
@@ -146,4 +163,5 @@ def estimate(
         tokens_per_second=speed,
         seconds=round(new_tokens / speed, 1) if speed else None,
         speed_from=origin,
+        too_long=round(len(too_long) * scale),
     )

@@ -23,6 +23,9 @@ class PromptSource(StrictModel):
     turns: Literal["first", "all"] | None = Field(None, description="first: only up to the first user turn.")
     tags: tuple[str, ...] = Field((), description="Tags added to every prompt of this source.")
     limit: int | None = Field(None, ge=1, description="Take only the first so many.")
+    allow_torn: bool = Field(
+        False, description="Take what can be read of a torn or corrupt file; by default that is an error."
+    )
     source: str = Field("", description="What rows name as their source; by default `path` as written here.")
 
     @property

@@ -4,6 +4,7 @@
     manifest.json      digests of all inputs, versions, models, git state
     constitution.json  the constitution as it was used
     prompts.jsonl      the prompts as they were read
+    unreadable.jsonl   rows of the prompts' files that could not be read, where there are any
     requests.jsonl     every completion ever generated, by the hash of its request
     journal.jsonl, sampled.jsonl, judged.jsonl     finished rows of each stage, in the order in which they finished
     attempts.jsonl     one row each time the run was started: when, how long, how it ended
@@ -75,6 +76,10 @@ class RunFolder:
     @property
     def prompts(self) -> Path:
         return self.path / "prompts.jsonl"
+
+    @property
+    def unreadable(self) -> Path:
+        return self.path / "unreadable.jsonl"
 
     @property
     def requests(self) -> Path:
@@ -183,7 +188,7 @@ class RunFolder:
         numbers = [int(p.name) for p in (self.path / "history").glob("*") if p.name.isdigit()]
         target = self.path / "history" / f"{max(numbers, default=0) + 1:03d}"
         target.mkdir(parents=True)
-        inputs = ("prompts.jsonl", "recipe.yaml", "manifest.json", "constitution.json")
+        inputs = ("prompts.jsonl", "unreadable.jsonl", "recipe.yaml", "manifest.json", "constitution.json")
         for name in (*RESULTS, *JOURNALS.values(), *inputs):
             if (self.path / name).exists():
                 (self.path / name).rename(target / name)
@@ -276,6 +281,7 @@ def status(run: RunFolder) -> dict[str, Any]:
     return {
         "run": str(run.path),
         "name": manifest.get("name", run.path.name),
+        "prompts": {"read": total, **manifest.get("rows", {})},
         "stages": {
             **{
                 stage: _progress(run.path / name, total)

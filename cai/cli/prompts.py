@@ -27,6 +27,9 @@ Field = Annotated[
 ]
 Dropped = Annotated[Path | None, typer.Option("--dropped", help="JSONL file for every row left out, with the reason.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")]
+AllowTorn = Annotated[
+    bool, typer.Option("--allow-torn", help="Take what can be read of a torn or corrupt file; else it is an error.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
 TurnsFlag = Annotated[
     Literal["first", "all"] | None,
@@ -58,6 +61,7 @@ def import_(
     ] = None,
     dropped: Dropped = None,
     strict: Strict = False,
+    allow_torn: AllowTorn = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -72,6 +76,7 @@ def import_(
         dedup=not no_dedup,
         near=near,
         strict=strict,
+        allow_torn=allow_torn,
     )
     _import(sources, out, options, dropped, force=force, json=json)
 
@@ -87,6 +92,7 @@ def dedup(
     field: Field = None,
     dropped: Dropped = None,
     strict: Strict = False,
+    allow_torn: AllowTorn = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -94,7 +100,9 @@ def dedup(
     from cai.prompts.importing import ImportOptions
 
     read = _read_options(field, None, False)
-    options = ImportOptions(format=format, read=read, near=None if exact else near, strict=strict)
+    options = ImportOptions(
+        format=format, read=read, near=None if exact else near, strict=strict, allow_torn=allow_torn
+    )
     _import([file], out, options, dropped, force=force, json=json)
 
 
@@ -168,6 +176,7 @@ def _print_summary(summary: Summary, out: Path, say: Callable[[str], None]) -> N
         "exact duplicates dropped": summary.exact,
         "near-duplicates dropped": summary.near,
         "rows skipped, as they could not be read": summary.skipped,
+        "files torn or corrupt; what comes after that place is lost": summary.torn,
         "exact duplicates kept": summary.copies,
         **{text: summary.notes[note] for note, text in _NOTES.items()},
     }

@@ -203,6 +203,10 @@ def _show_estimate(job: Job, folder: Path, json: bool) -> None:
         print_json(found.row())
         return
     print(f"prompts            {found.prompts:>12,}")
+    if found.unreadable:
+        print(f"rows unreadable    {found.unreadable:>12,}  (left out)")
+    if found.too_long:
+        print(f"prompts too long   {found.too_long:>12,}  (guessed; raise the models' `context` if it can be)")
     print(f"requests to make   {found.requests:>12,}")
     print(f"requests in log    {found.reused:>12,}")
     print(f"tokens to read     {found.prompt_tokens:>12,}  (before prefix caching)")
@@ -212,6 +216,8 @@ def _show_estimate(job: Job, folder: Path, json: bool) -> None:
         print(f"time               {clock(found.seconds):>12}  {speed}")
     else:
         print(f"time               {'unknown':>12}  {found.speed_from}")
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     print("No model was loaded and nothing was written.", file=sys.stderr)
 
 

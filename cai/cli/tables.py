@@ -25,11 +25,13 @@ def show_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
         table.add_row(step, *(str(cell) for cell in cells), flags)
     console.print(table)
     quarantined = ", ".join(f"{reason} {count}" for reason, count in revise["quarantined"].items()) or "none"
+    unreadable = metrics.get("prompts", {}).get("unreadable", 0)
     before = revise["refusals_before_and_after"]
     splits = ", ".join(f"{split} {count}" for split, count in sft["by_split"].items()) or "none"
     kinds = ", ".join(f"{kind} {count}" for kind, count in sft["by_kind"].items())
     lines = (
         ("prompts", f"{revise['prompts']}, quarantined: {quarantined}"),
+        *([("unreadable rows", str(unreadable))] if unreadable else []),
         ("tokens", f"{revise['tokens']:,} generated"),
         (
             "refusals",
@@ -117,7 +119,9 @@ def show_status(found: Sequence[Mapping[str, Any]]) -> None:
             else "running or killed"
         )
         stages = [told for name, told in run["stages"].items() if name != "export"]
+        unreadable = run["prompts"].get("unreadable", 0)
+        aside = f"{rows['quarantined']} + {unreadable} unreadable" if unreadable else rows["quarantined"]
         left = " + ".join(str(told["left"]) for told in stages)  # of revise, sample, judge
-        cells = (rows["done"], rows["quarantined"], left, sum(sft.values()) if sft else "-", len(attempts))
+        cells = (rows["done"], aside, left, sum(sft.values()) if sft else "-", len(attempts))
         table.add_row(run["run"], *(str(cell) for cell in cells), last)
     Console().print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from cai import plugins
 from cai.engine import Generate
 from cai.estimate import Estimate, estimate
-from cai.pipeline.begin import source_prompts
 from cai.pipeline.job import Job
+from cai.pipeline.reading import Found, source_rows, warnings
 from cai.pipeline.work import reused_logs
 from cai.records import Prompt
 from cai.runs import RunFolder
@@ -23,14 +24,18 @@ def dry_run(job: Job, folder: Path) -> Estimate:
     place = RunFolder(folder)
     own = [place.requests] if place.requests.is_file() else []
     backend, config = job.loaded.models["policy"]
-    return estimate(
-        source_prompts(job),
+    files = Found()
+    found = estimate(
+        (row for row in source_rows(job, files) if isinstance(row, Prompt)),
         _all_stages(job),
         models=job.fingerprints,
         logs=own + reused_logs(job),
         past=past_speeds(folder.parent, job.fingerprints["policy"]),
         guess=plugins.load("cai.backends", backend).expected_speed(config),
+        contexts={role: given.context for role, (_, given) in job.loaded.models.items() if hasattr(given, "context")},
     )
+    told = [f"{label} holds no prompt" for label in files.empty] + warnings(files, job)
+    return dataclasses.replace(found, unreadable=files.unreadable, warnings=tuple(told))
 
 
 def _all_stages(job: Job) -> Callable[[Prompt, Generate], Awaitable[Any]]:

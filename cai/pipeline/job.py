@@ -46,13 +46,18 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
     """Load the constitution and look at the models' files, so that what is wrong is said before any model loads.
 
     Args:
-        models: false where none will be asked; then they need not be there.
+        models: false where none will be asked; then neither they nor the prompts need be there.
         constitution: instead of the one that the recipe names.
 
     Raises:
         CaiError: anything that the recipe names is missing or wrong.
     """
     recipe = loaded.recipe
+    if models:
+        for source in recipe.prompts:
+            path = loaded.resolve(source.path)
+            if not path.exists():
+                raise InputError("no such file or folder", where=f"prompts: {path}", mend="check `path` in the recipe")
     name = recipe.constitution
     if constitution is None:
         constitution = load_constitution(loaded.resolve(name) if name.endswith((".yaml", ".yml")) else name)
@@ -210,7 +215,7 @@ def inputs(job: Job) -> dict[str, Any]:
         "models": {role: job.fingerprints[role] for role in ("critic", "policy", "reviser")},
         "prompts": [
             {
-                **source.model_dump(mode="json", exclude={"path", "source"}),
+                **source.model_dump(mode="json", exclude={"path", "source", "allow_torn"}),
                 "sha256": _digest(job.loaded.resolve(source.path)),
             }
             for source in recipe.prompts

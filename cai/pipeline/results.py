@@ -16,6 +16,7 @@ from cai.metrics import ReviseMetrics
 from cai.pipeline.begin import read_prompts
 from cai.pipeline.compared import export_preferences, read_preferences_of
 from cai.pipeline.job import Job, prepare
+from cai.pipeline.reading import recount
 from cai.progress import Reporter
 from cai.records import Quarantined, Response, Vote
 from cai.runs import ResponsesOf, RunFolder
@@ -44,6 +45,8 @@ def export(job: Job, place: RunFolder, report: Reporter, *, compared: bool | Non
         journals = [path for path in (place.sampled, place.judged) if compared and path.is_file()]
         others = [stack.enter_context(Log(path, read_only=True)) for path in journals]
         with replacing(place.responses) as responses, replacing(place.quarantine) as quarantine:
+            for bad in _unreadable(place):
+                quarantine.write(encode(bad))
             for prompt in read_prompts(place):
                 row = journal.get(prompt.id)
                 if row is None:
@@ -64,9 +67,13 @@ def export(job: Job, place: RunFolder, report: Reporter, *, compared: bool | Non
         rows = sft_rows(read_prompts(place), ResponsesOf(journal), job.sft, left_out=left_out)
         counts = write_sft(place.sft, rows)
     told = metrics.row()
-    card = _card(job, counts, dict(sorted(reasons.items())), told, left_out)
+    files = recount(place.read_manifest() or {})
+    given_up = Counter(reasons)
+    given_up["unreadable"] += files.get("unreadable", 0)
+    card = _card(job, counts, dict(sorted((+given_up).items())), told, left_out)
     write_text(place.sft / "README.md", dataset_card(card))
     result: dict[str, Any] = {
+        "prompts": files,
         "revise": {**told, "quarantined": dict(sorted(reasons.items()))},
         "sft": counts.row(),
         "left_out": left_out,
@@ -79,6 +86,11 @@ def export(job: Job, place: RunFolder, report: Reporter, *, compared: bool | Non
         result |= told_of
     write_json(place.metrics, result)
     return result
+
+
+def _unreadable(place: RunFolder) -> Iterator[dict[str, Any]]:
+    """Rows of the prompts' files that could not be read."""
+    return read_rows(place.unreadable) if place.unreadable.is_file() else iter(())
 
 
 def _card(
@@ -132,6 +144,7 @@ def explain(folder: Path, id: str) -> Explanation | Decisions:
         ids = [prompt.id for prompt in read_prompts(place)]
         rows = (journal.get(prompt_id) for prompt_id in ids)
         quarantined = [Quarantined.from_row(row["quarantined"]) for row in rows if row and row["quarantined"]]
+        quarantined += [Quarantined.from_row(row) for row in _unreadable(place)]
         responses = ResponsesOf(journal, [prompt_id for prompt_id in ids if prompt_id in journal])
         try:
             return why.explain(id, read_prompts(place), responses, quarantined, options=job.sft, titles=titles)

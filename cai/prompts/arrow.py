@@ -33,4 +33,6 @@ def rows(batches: Iterable[Any], path: Path, options: ReadOptions) -> Iterator[R
 
 def unreadable(where: str, error: Exception) -> BadRow:
     """A table, or the rest of one, that pyarrow cannot read."""
-    return BadRow(where, f"torn or corrupt, nothing after can be read ({' '.join(str(error).split())[:200]})")
+    return BadRow(
+        where, f"torn or corrupt, nothing after can be read ({' '.join(str(error).split())[:200]})", torn=True
+    )

@@ -115,17 +115,19 @@ def lines(path: Path, tick: Tick | None = None) -> Iterator[tuple[int, bytes] | 
                     continue
                 yield number, line.removeprefix(_BOM) if number == 1 else line
         except READ_ERRORS as error:
-            yield BadRow(f"{path}:{number + 1}", f"torn or corrupt from here on, nothing after can be read ({error})")
+            reason = f"torn or corrupt from here on, nothing after can be read ({error})"
+            yield BadRow(f"{path}:{number + 1}", reason, torn=True)
 
 
 def text_lines(path: Path, tick: Tick | None = None) -> Iterator[tuple[int, str] | BadRow]:
     """`lines`, decoded from UTF-8 and without their line ends; a line that is not UTF-8 is a `BadRow`."""
     for line in lines(path, tick):
-        if isinstance(line, BadRow):
-            yield line
-            continue
-        number, data = line
-        try:
-            yield number, data.decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            yield BadRow(f"{path}:{number}", f"not UTF-8 text (byte {error.start + 1} of the line)")
+        yield line if isinstance(line, BadRow) else decoded(path, *line)
+
+
+def decoded(path: Path, number: int, data: bytes) -> tuple[int, str] | BadRow:
+    """A line of `lines` as text, without its line end."""
+    try:
+        return number, data.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        return BadRow(f"{path}:{number}", f"not UTF-8 text (byte {error.start + 1} of the line)")

@@ -36,6 +36,7 @@ class ImportOptions:
         dedup: write a prompt once, however often it comes (equal ids). Without it the copies are kept and counted.
         near: similarity from which a prompt counts as one that was written before (see `cai.prompts.near`); None: off.
         strict: stop at the first row that cannot be read, leaving no output, instead of skipping it.
+        allow_torn: take what can be read of a torn or corrupt file, instead of stopping there without output.
     """
 
     format: str = "auto"
@@ -45,6 +46,7 @@ class ImportOptions:
     dedup: bool = True
     near: float | None = None
     strict: bool = False
+    allow_torn: bool = False
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Summary:
         written: prompts in the output.
         exact, near: rows left out as duplicates.
         skipped: rows that could not be read; `problems` names the first of them.
+        torn: files of which the rest could not be read; each counts as one row skipped.
         copies: exact duplicates that were written, as `dedup` was off.
         notes: what was left out of conversations, counted (see `cai.prompts.rows`).
         tags: prompts written by tag.
@@ -66,6 +69,7 @@ class Summary:
     exact: int = 0
     near: int = 0
     skipped: int = 0
+    torn: int = 0
     copies: int = 0
     limited: bool = False
     notes: Counter[str] = field(default_factory=Counter)
@@ -78,6 +82,7 @@ class Summary:
             "written": self.written,
             "dropped": {"exact": self.exact, "near": self.near},
             "skipped": self.skipped,
+            "torn_files": self.torn,
             "copies_kept": self.copies,
             "limited": self.limited,
             "notes": dict(sorted(self.notes.items())),
@@ -107,8 +112,8 @@ def import_prompts(
         on_bytes: told how many bytes of the sources, as they lie on the disk, have been read.
 
     Raises:
-        InputError: an output exists or is a source; a source is missing or cannot be read at all; with `strict` the
-            first broken row; no row at all could be read.
+        InputError: an output exists or is a source; a source is missing, cannot be read at all or is torn (but for
+            `allow_torn`); with `strict` the first broken row; there is no row, or none that could be read.
         StoreError: the output cannot be written.
     """
     _check_outputs(sources, out, dropped, force=force)
@@ -122,6 +127,8 @@ def import_prompts(
         if not summary.written and summary.skipped:
             bad = summary.problems[0]
             raise InputError(f"no row could be read; the first: {bad.reason}", where=bad.where)
+        if not summary.found and options.limit != 0:
+            raise InputError("no prompt in it", where=", ".join(str(source) for source in sources))
     return summary
 
 
@@ -164,6 +171,11 @@ class _Importer:
     def _skip(self, bad: BadRow) -> None:
         if self._options.strict:
             raise bad.error()
+        if bad.torn and not self._options.allow_torn:
+            raise InputError(
+                bad.reason, where=bad.where, mend="mend the file, or give --allow-torn to take what can be read of it"
+            )
+        self._summary.torn += bad.torn
         self._summary.skipped += 1
         if len(self._summary.problems) < SHOWN:
             self._summary.problems.append(bad)

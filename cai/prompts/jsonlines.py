@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError
-from cai.prompts.files import text_lines
+from cai.prompts.files import decoded, lines
 from cai.prompts.rows import BadRow, ReadOptions, Row, Tick
 
 Shape = Callable[[Any, str, ReadOptions], Row]
 
 
 def read(path: Path, options: ReadOptions, tick: Tick | None, shape: Shape) -> Iterator[Row | BadRow]:
-    """The rows of a JSONL file, made by `shape`; blank lines are skipped."""
-    for line in text_lines(path, tick):
+    """The rows of a JSONL file, made by `shape`; blank lines are skipped.
+
+    A last line that is no JSON and that nothing ends is where a copy of the file broke off.
+    """
+    for found in lines(path, tick):
+        line = found if isinstance(found, BadRow) else decoded(path, *found)
         if isinstance(line, BadRow):
             yield line
             continue
@@ -27,7 +31,8 @@ def read(path: Path, options: ReadOptions, tick: Tick | None, shape: Shape) -> I
         try:
             yield shape(json.loads(text), where, options)
         except json.JSONDecodeError as error:
-            yield BadRow(where, _reason(error, text, number))
+            broken_off = number > 1 and isinstance(found, tuple) and not found[1].endswith(b"\n")
+            yield BadRow(where, _reason(error, text, number), torn=broken_off)
         except RecursionError:
             yield BadRow(where, "nested too deeply")
         except InputError as error:

@@ -71,10 +71,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that could not be read; `reason` never quotes its content."""
+    """A row that could not be read; `reason` never quotes its content.
+
+    Attributes:
+        torn: it is where a torn or corrupt file ends: nobody knows how many rows after it are lost.
+    """
 
     where: str
     reason: str
+    torn: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"

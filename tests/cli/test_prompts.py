@@ -55,6 +55,18 @@ def test_import_strict_is_one_line_and_exit_code_2(source: Path, tmp_path: Path)
     assert result.stdout == ""
 
 
+def test_a_torn_file_says_that_its_rest_is_lost(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"prompt": "a"}\n{"prompt": "b')
+    refused = run("import", source, "--out", tmp_path / "out.jsonl")
+    assert refused.exit_code == 2
+    assert "--allow-torn" in refused.stderr
+    for command in ("import", "dedup"):
+        told = run(command, source, "--out", tmp_path / f"{command}.jsonl", "--allow-torn")
+        assert told.exit_code == 0
+        assert "1 files torn or corrupt; what comes after that place is lost" in told.stdout
+
+
 def test_broken_rows_are_named_up_to_a_number(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a"}\n' + "{\n" * 50)

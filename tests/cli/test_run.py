@@ -341,7 +341,7 @@ def test_what_a_row_cannot_do_is_in_quarantine_with_the_reason(project: Project)
     (project.root / "data/prompts.jsonl").write_text("".join(line + "\n" for line in lines))
     cai("run", "recipe.yaml")
     reasons = {row["reason"]: row["detail"] for row in project.rows("runs/small/quarantine.jsonl")}
-    assert reasons.keys() == {"no_principle", "too_long"}
+    assert reasons.keys() == {"no_principle", "too_long", "unreadable"}
     assert (
         "its overrides (kind-00, kind-01) set aside every principle of the constitution 'own'"
         in reasons["no_principle"]
@@ -350,8 +350,99 @@ def test_what_a_row_cannot_do_is_in_quarantine_with_the_reason(project: Project)
     assert {tuple(row["principle_ids"]) for row in project.rows("runs/small/responses.jsonl")} == {(), ("kind-01",)}
     first = project.rows("runs/small/prompts.jsonl")[0]["id"]
     assert "given up: no_principle" in cai("why", "runs/small", first).stdout
-    (bad,) = json.loads((project.root / "runs/small/manifest.json").read_text())["bad_prompts"]
-    assert bad["where"] == "data/prompts.jsonl:4"
+    assert reasons["unreadable"].startswith("data/prompts.jsonl:4: not JSON")
+
+
+# --- prompts that are none
+
+
+def broken_prompts(project: Project, count: int = 5) -> None:
+    with (project.root / "data/prompts.jsonl").open("a") as file:
+        file.write("not json\n" * count)
+
+
+def test_rows_that_are_no_prompt_are_told_of_everywhere(project: Project) -> None:
+    broken_prompts(project)
+    ahead = cai("run", "recipe.yaml", "--dry-run")
+    assert "rows unreadable               5" in ahead.stdout
+    result = cai("run", "recipe.yaml", "--set", "sft.title=Small")
+    for told in (result.stderr, (project.root / "runs/small/run.log").read_text()):
+        assert "5 rows of the prompts' files could not be read; all are in runs/small/unreadable.jsonl" in told
+        assert "data/prompts.jsonl:11: not JSON" in told
+        assert "data/prompts.jsonl:14" not in told  # the first few stand for all
+    assert "unreadable rows" in result.stdout
+    aside = project.rows("runs/small/quarantine.jsonl")
+    assert [(row["stage"], row["reason"], row["input"]["where"]) for row in aside] == [
+        ("prompts", "unreadable", f"data/prompts.jsonl:{number}") for number in range(11, 16)
+    ]
+    metrics = json.loads((project.root / "runs/small/metrics.json").read_text())
+    assert metrics["prompts"] == {"read": 10, "unreadable": 5, "repeated": 0}
+    assert "| unreadable | 5 |" in (project.root / "runs/small/sft/README.md").read_text()
+    assert "not JSON" in cai("why", "runs/small", aside[0]["id"]).stdout
+    assert json.loads(cai("status", "runs/small", "--json").stdout)["prompts"]["unreadable"] == 5
+    assert "unreadable" in cai("status", "runs/small").stdout
+    assert "5 rows of the prompts' files" in cai("run", "recipe.yaml").stderr
+    manifest = json.loads((project.root / "runs/small/manifest.json").read_text())
+    assert manifest["rows"] == metrics["prompts"]
+
+
+def test_a_torn_file_of_prompts_is_an_error_unless_it_is_allowed(project: Project) -> None:
+    whole = (project.root / "data/prompts.jsonl").read_bytes()
+    (project.root / "data/prompts.jsonl").write_bytes(whole[:-20])
+    for arguments in (["--dry-run"], []):
+        told = cai("run", "recipe.yaml", *arguments, code=2).stderr
+        assert "data/prompts.jsonl:10: not JSON" in told
+        assert "allow_torn" in told
+    assert not (project.root / "runs/small/manifest.json").exists()
+    cai("run", "recipe.yaml", "--set", "prompts=[{path: data/prompts.jsonl, allow_torn: true}]")
+    assert json.loads((project.root / "runs/small/metrics.json").read_text())["prompts"]["unreadable"] == 1
+
+
+def test_a_limit_looks_at_nothing_behind_it(project: Project) -> None:
+    whole = (project.root / "data/prompts.jsonl").read_bytes()
+    (project.root / "data/prompts.jsonl").write_bytes(whole[:-20])
+    cai("run", "recipe.yaml", "--set", "prompts=[{path: data/prompts.jsonl, limit: 9}]")
+    assert len(project.rows("runs/small/prompts.jsonl")) == 9
+
+
+def test_mistyped_tags_and_overrides_are_named_with_the_nearest_known_word(project: Project) -> None:
+    row = {"prompt": "Hm?", "overrides": ["kind-0", "kind-03"]}
+    with (project.root / "data/prompts.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    mistyped = ("--set", "revise.unrevised_tags=[helpfull]")
+    expected = [
+        "warning: revise.unrevised_tags: no prompt has the tag 'helpfull'; did you mean 'helpful'?",
+        "warning: data/prompts.jsonl:11: overrides: 'kind-0' is no principle or tag of the constitution 'own'; "
+        "did you mean 'kind-",
+    ]
+    for result in (cai("run", "recipe.yaml", "--dry-run", *mistyped), cai("run", "recipe.yaml", *mistyped)):
+        assert all(text in result.stderr for text in expected)
+        assert result.stderr.count("warning") == 2
+    # What nobody wrote is not complained about: by default prompts tagged `helpful` are only answered.
+    project.prompts(3, helpful=0)
+    assert "warning" not in cai("run", "recipe.yaml", "--run-dir", "runs/other").stderr
+
+
+def test_a_mistyped_path_leaves_nothing_behind(project: Project) -> None:
+    before = project.files()
+    told = cai("run", "recipe.yaml", "--set", "prompts=[{path: data/prompt.jsonl}]", code=2).stderr
+    assert "data/prompt.jsonl: no such file" in told
+    assert project.files() == before
+
+
+def test_a_source_without_a_row_is_named(project: Project) -> None:
+    (project.root / "data/none.jsonl").write_text("\n")
+    both = "prompts=[{path: data/none.jsonl}, {path: data/prompts.jsonl}]"
+    assert "warning: data/none.jsonl holds no prompt" in cai("run", "recipe.yaml", "--set", both).stderr
+
+
+def test_dry_run_tells_of_prompts_that_do_not_fit(project: Project) -> None:
+    (project.root / "data/prompts.jsonl").write_text(
+        json.dumps({"prompt": "word " * 5000}) + '\n{"prompt": "Short?"}\n'
+    )
+    found = json.loads(cai("run", "recipe.yaml", "--dry-run", "--json").stdout)
+    assert (found["prompts"], found["too_long"], found["requests"]) == (2, 1, 5)
+    assert "prompts too long              1" in cai("run", "recipe.yaml", "--dry-run").stdout
 
 
 def test_no_path_of_this_machine_is_in_the_data(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,29 @@ def test_nothing_readable_is_an_error_not_an_empty_file(tmp_path: Path) -> None:
         import_prompts([source], tmp_path / "out.jsonl")
     assert caught.value.where == f"{source}:1"
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_empty_source_is_an_error_not_an_empty_file(tmp_path: Path) -> None:
+    source = tmp_path / "1.jsonl"
+    source.write_text("\n")
+    with pytest.raises(InputError, match="no prompt in it"):
+        import_prompts([source], tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_torn_file_is_an_error_unless_it_is_allowed(tmp_path: Path) -> None:
+    whole = write(tmp_path / "1.jsonl", *(f"{n} {LONG}" for n in range(2000))).read_bytes()
+    packed, plain = tmp_path / "1.jsonl.gz", tmp_path / "2.jsonl"
+    packed.write_bytes(gzip.compress(whole)[:-2000])
+    plain.write_bytes(whole[:-10])
+    for source in (packed, plain):
+        with pytest.raises(InputError, match="--allow-torn"):
+            import_prompts([source], tmp_path / "out.jsonl")
+        assert not (tmp_path / "out.jsonl").exists()
+        summary = import_prompts([source], tmp_path / "out.jsonl", options=ImportOptions(allow_torn=True))
+        assert (summary.torn, summary.skipped) == (1, 1)
+        assert 0 < summary.written < 2000
+        (tmp_path / "out.jsonl").unlink()
 
 
 def test_outputs_are_not_overwritten_unasked(tmp_path: Path) -> None:
