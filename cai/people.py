@@ -14,7 +14,7 @@ from cai.errors import InputError
 from cai.labels import agreement as agree
 from cai.labels import annotators, beside, exchange
 from cai.labels.events import append_labels, effective, read_labels
-from cai.labels.items import Item, by_id, items_of, p_of_a
+from cai.labels.items import Item, asked, by_id, is_current, items_of, p_of_a, principles_of
 from cai.labels.merge import WHY_NOT, Merged, flips, merge
 from cai.labels.page.store import Store
 from cai.labels.policy import load_policy
@@ -111,16 +111,21 @@ def events_of(place: RunFolder) -> list[HumanLabel]:
     return list(read_labels(place.labels))
 
 
-def labels_of(place: RunFolder) -> list[HumanLabel]:
-    """The effective labels of a run.
+def labels_of(place: RunFolder, known: Mapping[str, Item]) -> list[HumanLabel]:
+    """The effective labels of a run that are of its pairs, and of the texts that these have now.
 
     Raises:
         InputError: there are none.
     """
-    found = effective(events_of(place))
+    every = effective(events_of(place))
+    found = [label for label in every if is_current(label, known)]
     if not found:
         raise InputError(
-            "nobody has labelled anything", where=str(place.path), mend="`cai label serve` or `cai label import`"
+            f"all {len(every)} labels are of texts that have changed since"
+            if every
+            else "nobody has labelled anything",
+            where=str(place.path),
+            mend="`cai label serve` or `cai label import`",
         )
     return found
 
@@ -128,8 +133,9 @@ def labels_of(place: RunFolder) -> list[HumanLabel]:
 def agreement_of_run(run: Path, *, seed: int = 0) -> dict[str, Any]:
     """How far the people of a run agree: by axis and principle, annotators, pairs of them, and beside the judge."""
     place = runs.open_run(run)
-    labels, made = labels_of(place), judged(place)
-    known = by_id(items_of(made))
+    made = judged(place)
+    known, principles = by_id(items_of(made)), principles_of(made)
+    labels = labels_of(place, known)
     prompt = {name: item.prompt_id for name, item in known.items()}
     report: dict[str, Any] = {"run": place.path.name, "axes": {}, "principles": {}}
     suspects: dict[str, dict[str, str]] = {}
@@ -138,15 +144,17 @@ def agreement_of_run(run: Path, *, seed: int = 0) -> dict[str, Any]:
             table = votes_of(labels, axis=axis)
             report["axes"][axis] = _agreement(table, prompt, seed)
             suspects.setdefault("random", {}).update(annotators.at_random(table))
-    for name in sorted({each for item in known.values() for each in item.principle_ids}):
-        inside = [label for label in labels if name in getattr(known.get(label.comparison_id), "principle_ids", ())]
+    for name in sorted({each for ids in principles.values() for each in ids}):
+        inside = [label for label in labels if name in asked(principles, label.comparison_id, label.axis)]
         with contextlib.suppress(InputError):
-            report["principles"][name] = agree.agreement(_over_axes(inside), clusters=prompt, seed=seed).row()
+            table = _over_axes(inside)
+            by_task = {task: prompt[task.split(" ")[0]] for task in table.tasks}
+            report["principles"][name] = agree.agreement(table, clusters=by_task, seed=seed).row()
     suspects["position"] = annotators.by_position(labels)
     suspects["length"] = annotators.by_length(labels, known)
     report["suspects"] = {kind: found for kind, found in suspects.items() if found}
     p = {(row.comparison_id, row.axis): said for row in made if (said := p_of_a(row)) is not None}
-    report["beside_the_judge"] = beside.beside(labels, p, known, seed=seed)
+    report["beside_the_judge"] = beside.beside(labels, p, known, principles, seed=seed)
     return report
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cai.evals import stats
-from cai.labels.items import Item
+from cai.labels.items import Item, asked
 from cai.records import HumanLabel
 
 EVEN = 1e-9
@@ -29,13 +29,19 @@ def same(one: float, other: float) -> float:
 
 
 def beside(
-    labels: Sequence[HumanLabel], judged: Mapping[tuple[str, str], float], items: Mapping[str, Item], *, seed: int = 0
+    labels: Sequence[HumanLabel],
+    judged: Mapping[tuple[str, str], float],
+    items: Mapping[str, Item],
+    principles: Mapping[tuple[str, str], tuple[str, ...]],
+    *,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """A row over all, then one an axis and a principle, with the largest shortfall of the judge first.
 
     Args:
         labels: effective ones.
         judged: the judge's probability of a, by comparison and axis.
+        principles: what the judge was asked from, by comparison and axis: see `items.principles_of`.
 
     Returns:
         `n` votes, `judge` and `people` (agreement with a vote, each with `ci`), `difference` (judge less people).
@@ -56,7 +62,7 @@ def beside(
             people = sum(same(label.y, other) for other in others) / len(others)
             turn = (same(side(p), label.y), people, item.prompt_id)
             names = [f"axis {key[1]}"] if key[1] else []
-            for name in ("all", *names, *(f"principle {each}" for each in item.principle_ids)):
+            for name in ("all", *names, *(f"principle {each}" for each in asked(principles, *key))):
                 turns.setdefault(name, []).append(turn)
     rows = []
     for name, found in turns.items():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cai.errors import InputError
-from cai.records import Candidate, Messages, Preference, comes_first, content_hash
+from cai.records import Candidate, HumanLabel, Messages, Preference, comes_first, content_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,6 @@ class Item:
     messages: Messages
     a: Candidate
     b: Candidate
-    principle_ids: tuple[str, ...] = ()
     gold: str = ""
 
     @property
@@ -56,7 +55,7 @@ def items_of(preferences: Iterable[Preference]) -> Iterator[Item]:
         chosen, rejected = Candidate(row.chosen_id, row.chosen), Candidate(row.rejected_id, row.rejected)
         first = comes_first(row.prompt_id, row.chosen, row.rejected)
         a, b = (chosen, rejected) if first else (rejected, chosen)
-        item = Item(row.comparison_id, row.group_id, row.prompt_id, row.messages, a, b, row.principle_ids)
+        item = Item(row.comparison_id, row.group_id, row.prompt_id, row.messages, a, b)
         known = seen.get(item.comparison_id)
         if known is None:
             seen[item.comparison_id] = item.text_hash
@@ -68,3 +67,19 @@ def items_of(preferences: Iterable[Preference]) -> Iterator[Item]:
 def by_id(items: Iterable[Item]) -> dict[str, Item]:
     """Items by their comparison's id."""
     return {item.comparison_id: item for item in items}
+
+
+def principles_of(preferences: Iterable[Preference]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The principles that the judge was asked about, by comparison and axis: each axis is asked by its own."""
+    return {(row.comparison_id, row.axis): row.principle_ids for row in preferences}
+
+
+def asked(principles: Mapping[tuple[str, str], tuple[str, ...]], comparison_id: str, axis: str) -> tuple[str, ...]:
+    """The principles behind a label: of its own axis, or of the judge's overall question where that is all there is."""
+    return principles.get((comparison_id, axis), principles.get((comparison_id, ""), ()))
+
+
+def is_current(label: HumanLabel, items: Mapping[str, Item]) -> bool:
+    """Whether a label was given to the texts that stand there now; one that does not say is believed."""
+    item = items.get(label.comparison_id)
+    return item is not None and label.text_hash in ("", item.text_hash)
