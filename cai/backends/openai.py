@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from cai.backends import unseen
 from cai.engine import LOWEST, Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
 from cai.records import content_hash
@@ -32,7 +33,7 @@ TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum context|too many
 """What vLLM, llama.cpp, SGLang, TGI and hosted services say of a prompt that does not fit."""
 
 TOP = 20
-"""Log-probabilities of a first token that the API gives at most; choices beyond them count as ruled out."""
+"""Log-probabilities of a first token that the API gives at most; choices beyond them count as unseen."""
 
 NO_KEY = "none"
 
@@ -175,10 +176,9 @@ def _seconds(header: str) -> float | None:
 
 
 def _choice_logprobs(choice: Any, choices: tuple[str, ...]) -> tuple[float, ...]:
-    """Of each choice among the most probable first tokens.
+    """Of each choice among the most probable first tokens; of one that is not among them `unseen`, with its bound.
 
-    One that is not among them has at most the probability of the least of them, and is given just that: to rule it out
-    would make a certainty of a cut list. Where none of the choices is there, all have `LOWEST`: no mass was seen.
+    To rule it out would make a certainty of a cut list, and to give it the bound would count what nobody saw.
 
     Raises:
         TypeError, AttributeError: the server sent no log-probabilities.
@@ -187,9 +187,11 @@ def _choice_logprobs(choice: Any, choices: tuple[str, ...]) -> tuple[float, ...]
         told = [(each.token, float(each.logprob)) for each in choice.logprobs.content[0].top_logprobs]
     else:
         told = [(token, float(value)) for token, value in choice.logprobs.top_logprobs[0].items()]
-    found = tuple(choice_logprob(value for token, value in told if token.strip() == wanted) for wanted in choices)
-    least = min((value for _, value in told), default=LOWEST)
-    return tuple(max(value, least) for value in found) if max(found) > LOWEST else found
+    found = [choice_logprob(value for token, value in told if token.strip() == wanted) for wanted in choices]
+    # At most the least that was told, and what all that was told leaves; the latter counts where the list is short.
+    rest = 1 - math.fsum(math.exp(value) for _, value in told)
+    bound = min(min((value for _, value in told), default=0.0), math.log(max(rest, 1e-6)))
+    return tuple(value if value > LOWEST else unseen(bound) for value in found)
 
 
 def _text(value: Any) -> str:

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cai.engine import Generate, Request, Sampling, together
 from cai.errors import ContextOverflow, InputError
-from cai.judging import EMPTY_RATIONALE, LOW_MASS, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
+from cai.judging import EMPTY_RATIONALE, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import PAIR_SLOTS, pair_slots, quote
 from cai.records import Comparison, Vote, content_hash
@@ -119,8 +119,9 @@ class Cot:
             )
         except ContextOverflow as error:
             return sample | {"error": TOO_LONG, "detail": str(error)}
-        sample |= {"logprobs": list(scored.logprobs), "p": list(scored.p), "mass": scored.mass}
-        return sample | {"error": LOW_MASS} if scored.mass < config.min_mass else sample
+        return (
+            sample | scored.raw() | {"p": list(scored.p), "mass": scored.mass, "error": scored.fault(config.min_mass)}
+        )
 
 
 def build(config: Config, *, models: Mapping[str, str], seed: int) -> Cot:

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cai.engine import LOWEST, Generate, together
+from cai.engine import Generate, together
 from cai.errors import ContextOverflow, InputError
-from cai.judging import LOW_MASS, TOO_LONG, UNREAD, Question, Scored, Verdict, judge_id, score, vote
+from cai.judging import TOO_LONG, UNREAD, Question, Scored, Verdict, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import conversation, fence, quote
 from cai.records import Candidate, Group, Vote, content_hash
@@ -111,18 +111,19 @@ class Listwise:
                 verdict = Verdict(None, raw=raw | {"detail": str(read)}, error=TOO_LONG)
             else:
                 raw["logprobs"] = [read.logprobs[index] for index in at]
+                if not all(read.seen[index] for index in at):
+                    raw["unseen"] = [place for place, index in enumerate(at) if not read.seen[index]]
                 verdict = self._verdict(read, min(at), max(at), raw)
             ordered = pair if at[0] < at[1] else pair.swap()
             votes.append(vote(ordered, verdict, self, question, key=f"rotation {rotation}"))
         return votes
 
     def _verdict(self, read: Scored, first: int, second: int, raw: Mapping[str, Any]) -> Verdict:
-        if read.mass < self.config.min_mass:
-            return Verdict(None, mass=read.mass, raw=raw, error=LOW_MASS)
-        one, other = read.logprobs[first], read.logprobs[second]
-        if max(one, other) <= LOWEST:
+        fault = read.fault(self.config.min_mass)
+        if fault or not (read.seen[first] or read.seen[second]):
             # Some servers tell only the most probable tokens; of two that are not among them nothing is known.
-            return Verdict(None, mass=read.mass, raw=raw, error=UNREAD)
+            return Verdict(None, mass=read.mass, raw=raw, error=fault or UNREAD)
+        one, other = read.logprobs[first], read.logprobs[second]
         top = max(one, other)
         shares = math.exp(one - top), math.exp(other - top)
         return Verdict(shares[0] / sum(shares), 0.0, read.mass, raw)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from cai.engine import Generate, together
 from cai.errors import ContextOverflow
-from cai.judging import LOW_MASS, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
+from cai.judging import TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import PAIR_SLOTS, pair_slots
 from cai.records import Comparison, Vote
@@ -54,9 +54,9 @@ class Logprob:
             scored = await score(messages, self.prompt.choices, generate, model=self.config.model)
         except ContextOverflow as error:
             return Verdict(None, raw={"detail": str(error)}, error=TOO_LONG)
-        raw = {"logprobs": list(scored.logprobs)}
-        if scored.mass < self.config.min_mass:
-            return Verdict(None, mass=scored.mass, raw=raw, error=LOW_MASS)
+        raw, fault = scored.raw(), scored.fault(self.config.min_mass)
+        if fault:
+            return Verdict(None, mass=scored.mass, raw=raw, error=fault)
         tie = scored.p[2] if len(scored.p) > 2 else 0.0
         return Verdict(scored.p[0], tie, scored.mass, raw)
 

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from cai.engine import Generate, together
 from cai.errors import ContextOverflow, InputError
-from cai.judging import LOW_MASS, TOO_LONG, Question, Scored, Verdict, judge_id, score, vote
+from cai.judging import TOO_LONG, Question, Scored, Verdict, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import conversation, fence, quote
 from cai.records import Group, Prompt, Vote
@@ -53,7 +53,7 @@ class Rating:
         p: probability of each rating, 1 first; sums to 1.
         mass: what the model gave to all ratings together before normalising.
         raw: all that was read.
-        error: `low_mass` or `too_long`; None where there is a verdict.
+        error: `low_mass`, `unread` or `too_long`; None where there is a verdict.
     """
 
     expectation: float | None
@@ -99,8 +99,13 @@ class Rater:
                 raise
             whole = False
             first = await score(messages, tuple(c for c in choices if c != "10"), generate, model=role)
-        raw: dict[str, Any] = {"logprobs": list(first.logprobs)}
-        told = dict(zip(choices if whole else (c for c in choices if c != "10"), first.p, strict=True))
+        raw: dict[str, Any] = first.raw()
+        fault = first.fault(self.config.min_mass)
+        # A rating that was not seen counts nothing: the bounds of several together would outweigh one that was.
+        seen = [share if known else 0.0 for share, known in zip(first.p, first.seen, strict=True)]
+        total = math.fsum(seen) or 1.0
+        names = choices if whole else tuple(choice for choice in choices if choice != "10")
+        told = {name: share / total for name, share in zip(names, seen, strict=True)}
         if two_ways and told["1"] * first.mass > TWO_PASS_ABOVE:
             second: Scored = await score(
                 self.prompt.messages(slots, reply=f"{self.prompt.reply}1"), ("0",), generate, model=role
@@ -110,8 +115,8 @@ class Rater:
             told |= {"1": told["1"] - ten, "10": told.get("10", 0.0) + ten}
         p = tuple(told.get(choice, 0.0) for choice in choices)
         raw["p"] = list(p)
-        if first.mass < self.config.min_mass:
-            return Rating(None, None, p, first.mass, raw, LOW_MASS)
+        if fault:
+            return Rating(None, None, p, first.mass, raw, fault)
         expectation = math.fsum(rating * share for rating, share in enumerate(p, 1))
         middle, half = (len(p) + 1) / 2, (len(p) - 1) / 2
         return Rating(expectation, (expectation - middle) / half, p, first.mass, raw)

@@ -11,7 +11,8 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cai.engine import Generate, Request, Sampling
+from cai.backends import bound_of
+from cai.engine import LOWEST, Generate, Request, Sampling
 from cai.judging.prompt import PromptFile
 from cai.records import Comparison, Messages, Vote, content_hash
 from cai.yamlfile import StrictModel
@@ -63,15 +64,29 @@ class Judge(Protocol):
 class Scored:
     """Probabilities of the choices offered, as read from one forward pass.
 
+    A server may tell only its likeliest tokens. A choice that is not among them has at most a known probability, its
+    bound; it is unseen, and adds nothing to `mass`.
+
     Attributes:
-        p: normalised over the choices; sums to 1.
-        mass: what the model gave to all of them together before normalising.
-        logprobs: as read.
+        p: normalised over the choices, an unseen one at its bound, so that a cut list gives no certainty; sums to 1.
+        mass: what the model gave to all the seen together before normalising.
+        logprobs: as read; an unseen one's bound.
+        seen: whether the backend told the choice's probability.
     """
 
     p: tuple[float, ...]
     mass: float
     logprobs: tuple[float, ...]
+    seen: tuple[bool, ...]
+
+    def fault(self, min_mass: float) -> str | None:
+        """Why this is no verdict: too little mass, or nothing seen at all."""
+        return LOW_MASS if self.mass < min_mass else None if any(self.seen) else UNREAD
+
+    def raw(self) -> dict[str, Any]:
+        """What was read, for a vote."""
+        unseen = {"unseen": [at for at, seen in enumerate(self.seen) if not seen]} if not all(self.seen) else {}
+        return {"logprobs": list(self.logprobs), **unseen}
 
 
 async def score(messages: Messages, choices: tuple[str, ...], generate: Generate, *, model: str) -> Scored:
@@ -82,12 +97,15 @@ async def score(messages: Messages, choices: tuple[str, ...], generate: Generate
     """
     request = Request(messages, Sampling(max_tokens=1, temperature=0.0), seed=0, model=model, choices=choices)
     completion = await generate(request)
-    logprobs = completion.choice_logprobs
+    told = completion.choice_logprobs
+    bounds = [bound_of(value) for value in told]
+    logprobs = tuple(value if bound is None else bound for value, bound in zip(told, bounds, strict=True))
     top = max(logprobs)
     shares = [math.exp(value - top) for value in logprobs]
     total = sum(shares)
-    mass = min(1.0, math.exp(top) * total)
-    return Scored(tuple(share / total for share in shares), mass, logprobs)
+    mass = min(1.0, math.fsum(math.exp(value) for value in told if value > LOWEST))
+    seen = tuple(value > LOWEST for value in told)
+    return Scored(tuple(share / total for share in shares), mass, logprobs, seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +188,6 @@ LOW_MASS = "low_mass"
 EMPTY_RATIONALE = "empty_rationale"
 """No reasons were given where they were asked for."""
 UNREAD = "unread"
-"""The backend told no probability for either answer."""
+"""The backend told no probability for any of the answers."""
 UNCONNECTED = "unconnected"
 """A tournament links the two answers by no chain of verdicts."""

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from cai.backends import bound_of, unseen
 from cai.backends.openai import Config, _choice_logprobs, build, fingerprint
 from cai.backends.scripted import WORDS
 from cai.cli.main import app
@@ -256,12 +257,16 @@ def letters(tokens: dict[str, float]) -> Action:
 
 def test_of_choices_that_are_not_among_the_likeliest_nothing_is_known() -> None:
     told = SimpleNamespace(logprobs=SimpleNamespace(content=None, top_logprobs=[{"X": -0.1, "Y": -3.0}]))
-    assert _choice_logprobs(told, ("A", "B")) == (LOWEST, LOWEST)
+    found = _choice_logprobs(told, ("A", "B"))
+    assert max(found) < LOWEST
+    # What X and Y leave is less than Y has.
+    rest = math.log(1 - math.exp(-0.1) - math.exp(-3))
+    assert [bound_of(value) for value in found] == pytest.approx([rest, rest])
 
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_choices_are_read_from_the_first_tokens_log_probabilities(server: Server, chat: bool) -> None:
-    server.act = lambda request, number: letters({"A": -1.0, " A": -2.0, "B": -3.0, "An": -0.5})
+    server.act = lambda request, number: letters({"A": -1.0, " A": -2.0, "B": -3.0, "An": -2.5})
     prompt = (Message("user", "A or B?"), Message("assistant", "It is")) if chat else "A or B? It is"
     backend = build(Config(url=server.url, model="small"), seed=0)
 
@@ -273,8 +278,10 @@ def test_choices_are_read_from_the_first_tokens_log_probabilities(server: Server
 
     found = asyncio.run(ask())
     both = math.log(math.exp(-1) + math.exp(-2))
-    # C is not among them: at most as likely as the least that is.
-    assert found.choice_logprobs == pytest.approx((both, -3.0, -3.0))
+    # C is not among them: at most as likely as the least that is, and not to be counted.
+    assert found.choice_logprobs == pytest.approx((both, -3.0, unseen(-3.0)))
+    assert bound_of(found.choice_logprobs[2]) == pytest.approx(-3.0)
+    assert bound_of(found.choice_logprobs[1]) is None
     (request,) = server.asked
     assert request.body["max_tokens"] == 1
     if chat:
