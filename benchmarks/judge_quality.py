@@ -113,7 +113,7 @@ async def verdicts(
     found: list[dict[str, Any]] = []
     begun = time.monotonic()
     left = ((number, *pair) for number, pair in enumerate(pairs) if time.monotonic() - begun < 60 * minutes)
-    async for done in run_rows(left, one, engine.generate, in_flight=5):
+    async for done in run_rows(left, one, engine.generate, in_flight=24):
         if done.error is not None:
             raise done.error
         found.append(done.result)

@@ -1,15 +1,17 @@
 """Pairs per second of the log-probability judge, beside raw vLLM doing the same scoring and beside chain of thought.
 
-    python -m benchmarks.judge_speed [--pairs 96] [--cot-pairs 24] [--repeats 3]
+    python -m benchmarks.judge_speed [--groups 16] [--answers 4] [--cot-groups 3] [--repeats 3]
 
-Two answers to each shipped prompt are generated first, untimed. Then, in one engine, alternating, prefix cache cleared
-before each:
+Answers to shipped prompts are generated first, untimed; a group of K answers is judged in all its C(K, 2) pairs and
+both orders, as `cai judge` does. Then, in one engine, alternating, prefix cache cleared before each:
 
-- `logprob`: the judge as `cai judge` runs it, both orders, with its request log;
+- `logprob`: the judge as `cai judge` runs it, with its request log;
 - `raw`: vLLM's own entry point, given the same token ids and the same two tokens to score, all at once: the bound;
-- `cot`: a rationale of at most 256 tokens first, both orders, one sample and five;
-- `principles`: all judge's questions of the default constitution on the same pairs, both orders: what the layout of the
-  prompt, question last, gives the prefix cache.
+- `cot1`, `cot5`: a rationale of at most 256 tokens first, one sample and five;
+- `principles`: all judge's questions of the default constitution on every pair: what the layout of the prompt, question
+  last, gives the prefix cache;
+- `logprob, alone`, `cot1, alone`: the same of pairs that share no answer (one pair of each group), where nothing but
+  what two orders have in common is in the cache.
 """
 
 from __future__ import annotations
@@ -38,27 +40,41 @@ from cai.store import Log
 SEATS = 64
 
 
+Groups = Sequence[Sequence[Comparison]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=96)
-    parser.add_argument("--cot-pairs", type=int, default=24)
+    parser.add_argument("--groups", type=int, default=16)
+    parser.add_argument("--answers", type=int, default=4, help="answers a group")
+    parser.add_argument("--cot-groups", type=int, default=3, help="groups for the slow ways")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", type=Path, default=MODEL)
     options = parser.parse_args()
     config = vllm.Config(model=str(options.model), context=2048, seats=SEATS, compile="no")
     backend = vllm.build(config, seed=0)
     models = {"judge": backend.fingerprint}
-    pairs = asyncio.run(answered(options.pairs, backend))
+    groups = asyncio.run(answered(options.groups, options.answers, backend))
+    few = groups[: options.cot_groups]
     scorer = logprob.build(logprob.Config(), models=models, seed=0)
     thinkers = {k: cot.build(cot.Config(max_tokens=256, samples=k), models=models, seed=0) for k in (1, 5)}
     constitution = load_constitution("default")
     plan = judge.Plan(constitution, scorer, "all", (), 0)
-    general = [Question()]
-    few = pairs[: options.cot_pairs]
     found: dict[str, list[tuple[float, float]]] = {}
+
+    def general(pair: Comparison) -> Sequence[Question]:
+        return [Question()]
 
     def all_principles(pair: Comparison) -> Sequence[Question]:
         return judge.questions(plan, pair.prompt, pair.id)
+
+    ways: dict[str, tuple[Groups, Any, Callable[[Comparison], Sequence[Question]]]] = {
+        "principles": (few, scorer, all_principles),
+        "cot1": (few, thinkers[1], general),
+        "cot5": (few[:1], thinkers[5], general),
+        "logprob, alone": ([group[:1] for group in groups], scorer, general),
+        "cot1, alone": ([group[:1] for group in groups], thinkers[1], general),
+    }
 
     def take(name: str, measured: tuple[float, float]) -> None:
         found.setdefault(name, []).append(measured)
@@ -67,24 +83,26 @@ def main() -> None:
     for _ in range(options.repeats):
         asked: list[Request] = []
         backend._engine.reset_prefix_cache()
-        take("logprob", asyncio.run(judged(pairs, scorer, lambda pair: general, backend, asked)))
+        take("logprob", asyncio.run(judged(groups, scorer, general, backend, asked)))
         backend._engine.reset_prefix_cache()
-        take("raw", raw(asked, backend, len(pairs)))
-        backend._engine.reset_prefix_cache()
-        take("principles", asyncio.run(judged(few, scorer, all_principles, backend)))
-        for k, thinker in thinkers.items():
+        take("raw", raw(asked, backend, sum(map(len, groups))))
+        for name, (some, method, questions) in ways.items():
             backend._engine.reset_prefix_cache()
-            take(f"cot{k}", asyncio.run(judged(few if k == 1 else few[:6], thinker, lambda pair: general, backend)))
+            take(name, asyncio.run(judged(some, method, questions, backend)))
     speed = {name: statistics.median(pair[0] for pair in values) for name, values in found.items()}
     hits = {name: round(values[-1][1], 3) for name, values in found.items()}
-    questions = len(constitution.judging)
+    count = len(constitution.judging)
     details = {
         "pairs_per_second": {name: [round(v, 3) for v, _ in values] for name, values in found.items()},
         "prefix_cache_hit_rate": hits,
-        "pairs": {"logprob, raw": len(pairs), "principles, cot1": len(few), "cot5": len(few[:6])},
-        "questions_per_pair_with_all_principles": questions,
-        "verdicts_per_second_with_all_principles": round(speed["principles"] * questions, 2),
-        "model": f"{options.model.name}, bf16, eager",
+        "pairs": {"logprob": sum(map(len, groups))} | {name: sum(map(len, some)) for name, (some, *_) in ways.items()},
+        "answers_a_group": options.answers,
+        "questions_per_pair_with_all_principles": count,
+        "verdicts_per_second_with_all_principles": round(speed["principles"] * count, 2),
+        "ratio_to_cot_with_five_samples": round(speed["logprob"] / speed["cot5"], 2),
+        "ratio_to_cot_of_pairs_alone": round(speed["logprob, alone"] / speed["cot1, alone"], 2),
+        "verdicts_with_all_principles_by_cot_verdicts": round(speed["principles"] * count / speed["cot1"], 2),
+        "model": f"{options.model.name}, {vllm.resolved_dtype(config.dtype)}, eager",
         "seats": SEATS,
     }
     by_name = (
@@ -93,40 +111,37 @@ def main() -> None:
         ("judge_prefix_hits", hits["principles"], 0.7, "share of prompt tokens from the prefix cache"),
     )
     for claim, value, threshold, unit in by_name:
-        more = {
-            "ratio_to_cot_with_five_samples": round(speed["logprob"] / speed["cot5"], 2),
-            "verdicts_with_all_principles_by_cot_verdicts": round(speed["principles"] * questions / speed["cot1"], 2),
-        }
         report(
             claim=claim,
             value=round(value, 3),
             threshold=threshold,
             holds=value >= threshold,
             unit=unit,
-            details={**details, **(more if claim == "judge_vs_cot" else {})},
+            details=details,
         )
 
 
-async def answered(count: int, backend: Any) -> list[Comparison]:
-    """Two answers by the model itself to each of the shipped prompts."""
+async def answered(count: int, answers: int, backend: Any) -> Groups:
+    """The comparisons of `answers` answers by the model itself to each of `count` shipped prompts."""
     engine = Engine({"policy": backend})
     prompts = rows(count)
     asked = [
         engine.generate(Request(prompt.messages, Sampling(max_tokens=96, temperature=0.7), seed))
         for prompt in prompts
-        for seed in (1, 2)
+        for seed in range(answers)
     ]
     texts = [completion.text.strip() for completion in await asyncio.gather(*asked)]
-    found: list[Comparison] = []
+    found: list[Sequence[Comparison]] = []
     for index, prompt in enumerate(prompts):
-        one, other = texts[2 * index], texts[2 * index + 1]
-        if one and other and one != other:
-            found += Group.make(prompt, [Candidate("1", one), Candidate("2", other)]).comparisons()
+        mine = dict.fromkeys(text for text in texts[index * answers : (index + 1) * answers] if text)
+        if len(mine) > 1:
+            candidates = [Candidate(str(number), text) for number, text in enumerate(mine)]
+            found.append(Group.make(prompt, candidates).comparisons())
     return found
 
 
 async def judged(
-    pairs: Sequence[Comparison],
+    groups: Groups,
     method: Any,
     questions: Callable[[Comparison], Sequence[Question]],
     backend: Any,
@@ -141,17 +156,19 @@ async def judged(
                 kept.append(request)
             return await engine.generate(request)
 
-        async def one(pair: Comparison, ask: Generate) -> None:
-            asked: list[Awaitable[Any]] = [method(pair, question, ask) for question in questions(pair)]
+        async def one(group: Sequence[Comparison], ask: Generate) -> None:
+            asked: list[Awaitable[Any]] = [
+                method(pair, question, ask) for pair in group for question in questions(pair)
+            ]
             await asyncio.gather(*asked)
 
         begun = time.perf_counter()
-        async for done in run_rows(pairs, one, generate, in_flight=2 * SEATS):
+        async for done in run_rows(groups, one, generate, in_flight=SEATS):
             if done.error is not None:
                 raise done.error
         seconds = time.perf_counter() - begun
     usage = engine.usage
-    return len(pairs) / seconds, usage.cached_prompt_tokens / max(1, usage.fresh_prompt_tokens)
+    return sum(map(len, groups)) / seconds, usage.cached_prompt_tokens / max(1, usage.fresh_prompt_tokens)
 
 
 def raw(requests: Sequence[Request], backend: Any, pairs: int) -> tuple[float, float]:

@@ -39,6 +39,7 @@ from typing import Any
 
 from benchmarks.common import report
 from cai import prompts
+from cai.backends.vllm import resolved_dtype
 from cai.constitution import load_constitution
 from cai.constitution.find import shipped_dir
 from cai.engine import Completion, Engine, Request, Sampling, run_rows
@@ -202,7 +203,7 @@ def http(count: int, seats: int, compile_: str) -> dict[str, Any]:
         "--host",
         "127.0.0.1",
         "--dtype",
-        "bfloat16",
+        resolved_dtype("auto"),
         "--max-model-len",
         str(CONTEXT),
         "--max-num-seqs",
@@ -272,7 +273,7 @@ def hf(count: int, batch: int) -> dict[str, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(MODEL, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16).eval()
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=getattr(torch, resolved_dtype("auto"))).eval()
     torch.manual_seed(0)
     made = 0
 
@@ -345,7 +346,7 @@ def main() -> None:
         "rows": options.rows,
         "seats": options.seats,
         "compile": options.compile,
-        "model": "SmolLM2-135M-Instruct, bf16",
+        "model": f"SmolLM2-135M-Instruct, {resolved_dtype('auto')}",
         "max_tokens": {"draft": DRAFT, "critique": CRITIQUE, "revision": REVISION},
     }
     for other, threshold in (("raw", 0.9), ("waves", 1.0), ("http", 1.5), ("hf32", 2.5), ("hf1", 30.0)):
