@@ -17,27 +17,27 @@ from cai.records import content_hash
 from cai.store import encode, read_rows, write_json
 from cai.training.base import Job, TrainingError
 from cai.training.lineage import fingerprint
+from cai.training.passthrough import bound, check_block
 from cai.training.ppo.stop import Stop, memory_told
-from cai.yamlfile import nearest
+from cai.yamlfile import StrictModel, nearest
 
 INPUTS = "inputs.json"
 
 
-def arguments(kind: type[Any], job: Job, defaults: Mapping[str, Any]) -> Any:
+def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mapping[str, Any]) -> Any:
     """TRL's own config object: our defaults, then the recipe's `trl:` block as it is.
 
     Raises:
-        InputError: a key that TRL does not have (names the nearest), one that is ours to set, or a value it refuses.
+        InputError: a key that TRL does not have (names the nearest), one that is ours or a setting's to say or would
+            be without effect, or a value TRL refuses.
     """
     known = {f.name for f in dataclasses.fields(kind) if f.init}
-    ours = {"output_dir", "resume_from_checkpoint", "seed", "hub_token", "push_to_hub"}
     for key in job.trl:
         if key not in known:
             raise InputError(
                 f"{kind.__name__} has no {key!r}{nearest(key, sorted(known))}", where=f"train.{job.name}.trl"
             )
-        if key in ours:
-            raise InputError(f"{key} is set by cai", where=f"train.{job.name}.trl", mend="leave it out")
+    check_block(job.trl, job.name, type(settings).model_fields)
     values = {
         "output_dir": str(job.steps),
         "seed": job.seed,
@@ -56,12 +56,14 @@ def arguments(kind: type[Any], job: Job, defaults: Mapping[str, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return kind(**{key: value for key, value in values.items() if key in known})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         raise InputError(f"{kind.__name__} refuses its settings: {error}", where=f"train.{job.name}.trl") from error
 
 
 def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
     """The checkpoint to resume from, or None for a training that begins.
+
+    Called once everything that can be known is checked: what is refused before has begun nothing.
 
     Raises:
         InputError: steps of a training on other inputs are here; names what differs.
@@ -74,24 +76,29 @@ def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
         "seed": job.seed,
     }
     path = job.steps / INPUTS
-    if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
-        differing = [key for key in now if content_hash(now[key]) != content_hash(before.get(key))]
+    found = sorted(job.steps.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for folder in reversed(found):
+        # transformers writes this file last: a checkpoint without it was being written when the process was killed.
+        if not (folder / "trainer_state.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        before = json.loads(path.read_text("utf-8")) if path.is_file() else now
+        differing = [key for key in now if _bound(now[key]) != _bound(before.get(key))]
         if differing:
             raise InputError(
                 f"a training with another {', '.join(differing)} was begun here",
                 where=str(job.out),
                 mend="--fresh begins anew, --out trains beside it",
             )
-    else:
-        write_json(path, now)
-    found = sorted(job.steps.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for folder in reversed(found):
-        # transformers writes this file last: a checkpoint without it was being written when the process was killed.
-        if (folder / "trainer_state.json").is_file():
-            return folder
-        shutil.rmtree(folder)
+        return folder
+    write_json(path, now)
+    for name in ("watch.jsonl", "watch-reference.json", "best.safetensors"):  # of steps that were not kept
+        (job.out / name).unlink(missing_ok=True)
     return None
+
+
+def _bound(value: Any) -> str:
+    return content_hash(bound(value) if isinstance(value, dict) else value)
 
 
 def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> dict[str, Any]:
@@ -103,7 +110,7 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
     """
     if resume is not None:
         job.say(f"resumes from step {resume.name.split('-')[1]}")
-        _forget_after(job.metrics, int(resume.name.split("-")[1]))
+    _forget_after(job.metrics, int(resume.name.split("-")[1]) if resume is not None else -1)
     from transformers.trainer_callback import PrinterCallback
 
     with Stop(job.say) as stop, memory_told(), warnings.catch_warnings():

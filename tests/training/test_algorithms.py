@@ -148,6 +148,27 @@ def test_another_setting_on_begun_steps_is_refused(tmp_path: Path) -> None:
         train(given, max_steps=2, learning_rate=0.5)
 
 
+def test_what_changes_memory_alone_may_change_on_the_way(tmp_path: Path) -> None:
+    given = job(tmp_path, "sft")
+    train(given, max_steps=2, batch=4, micro_batch=4)
+    again = dataclasses.replace(given, trl={"gradient_checkpointing": True})
+    assert train(again, max_steps=2, batch=4, micro_batch=2).metrics["steps"] == 2
+    with pytest.raises(ValueError, match="multiple of micro_batch"):
+        train(given, batch=6, micro_batch=4)
+
+
+@pytest.mark.parametrize("name", ["sft", "rm", "dpo"])
+def test_what_was_refused_or_died_before_a_checkpoint_has_begun_nothing(tmp_path: Path, name: str) -> None:
+    given = job(tmp_path, name)
+    with pytest.raises(InputError, match="has no 'warmup_ratio'"):
+        train(dataclasses.replace(given, trl={"warmup_ratio": 0.1}), max_steps=1)
+    assert not any(given.steps.iterdir())
+    given.metrics.write_text('{"step":1,"loss":9.0}\n', "utf-8")  # of one that died before its first checkpoint
+    (given.steps / "inputs.json").write_text(json.dumps({"settings": {"learning_rate": 5.0}}), "utf-8")
+    train(dataclasses.replace(given, trl={"warmup_steps": 0.1}), max_steps=1)
+    assert [row["step"] for row in rows(given) if "loss" in row] == [1]
+
+
 def test_what_can_be_known_before_is_said_before(tmp_path: Path) -> None:
     given = job(tmp_path, "sft")
     with pytest.raises(InputError, match=r"config\.json is missing"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cai.training.base import Job, Outcome
 from cai.training.lineage import write_lineage
@@ -28,6 +28,12 @@ class Settings(StrictModel):
     dtype: Literal["float32", "bfloat16"] = "float32"
     save_every: int = Field(100, ge=1, description="Steps between checkpoints to resume from.")
 
+    @model_validator(mode="after")
+    def _divides(self) -> Settings:
+        if self.batch % min(self.micro_batch, self.batch):
+            raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
+        return self
+
     def arguments(self) -> dict[str, Any]:
         """TRL's names for them."""
         micro = min(self.micro_batch, self.batch)
@@ -36,7 +42,7 @@ class Settings(StrictModel):
             "max_steps": self.max_steps or -1,
             "per_device_train_batch_size": micro,
             "per_device_eval_batch_size": micro,
-            "gradient_accumulation_steps": max(1, self.batch // micro),
+            "gradient_accumulation_steps": self.batch // micro,
             "learning_rate": self.learning_rate,
             "max_length": self.max_length,
             "save_steps": self.save_every,
@@ -70,7 +76,7 @@ def finish(
     """Write the checkpoint (by the main process) with its card and lineage."""
     # Sharded weights are gathered by all processes together; the model that is saved is then made anew from the parent.
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    state = trainer.accelerator.get_state_dict(trainer.model) if sharded else None
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     if trainer.accelerator.is_main_process:
         if state is None:
             model = trainer.accelerator.unwrap_model(trainer.model)

@@ -100,19 +100,19 @@ def train_online(
     check_template(tokenizer, str(job.parent))
     encode(job.prompts, tokenizer, longest=config.max_prompt_tokens)
     digest = content_hash([prompt.id for prompt in job.prompts], getattr(job.reward, "id", job.reward.name))
-    settings = config.model_dump(mode="json", exclude={"save_every", "watch", "trust_reward_model"})
-    resume = runner.begin(job, settings, digest)
+    arguments = runner.arguments(arguments_class, job, config, {**config.arguments(), **defaults})
+    resume = runner.begin(job, config.model_dump(mode="json", exclude={"watch", "trust_reward_model"}), digest)
     tokenizer.padding_side = "left"
     rows = [{"prompt": [turn.row() for turn in prompt.messages]} for prompt in job.prompts]
     trainer = trainer_class(
         model=load_model(job.parent, "causal", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
         reward_funcs=reward_function(job.reward),
-        args=runner.arguments(arguments_class, job, {**config.arguments(), **defaults}),
+        args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=peft_config(config.lora, "causal"),
     )
-    watching = Watching(job, config.watch, trainer.model, tokenizer, total=config.steps)
+    watching = Watching(job, config.watch, trainer, tokenizer, total=config.steps)
     metrics = runner.run(job, trainer, resume, watch=watching)
     metrics |= watching.finish()
     data = {"digest": digest, "prompts": len(job.prompts)}

@@ -46,10 +46,10 @@ def train(job: Job, config: Config) -> Outcome:
     from cai.training.batches import PairCollator
     from cai.training.trainers import SoftDPOTrainer
 
-    resume = runner.begin(job, config.model_dump(mode="json", exclude={"save_every", "watch"}), pairs.digest)
     arguments = runner.arguments(
-        DPOConfig, job, {**config.arguments(), "beta": config.beta, "precompute_ref_log_probs": True}
+        DPOConfig, job, config, {**config.arguments(), "beta": config.beta, "precompute_ref_log_probs": True}
     )
+    resume = runner.begin(job, config.model_dump(mode="json", exclude={"watch"}), pairs.digest)
     trainer = SoftDPOTrainer(
         model=load_model(job.parent, "causal", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
         args=arguments,
@@ -59,7 +59,7 @@ def train(job: Job, config: Config) -> Outcome:
         processing_class=tokenizer,
         peft_config=peft_config(config.lora, "causal"),
     )
-    watching = Watching(job, config.watch, trainer.model, tokenizer, total=runner.steps_of(trainer))
+    watching = Watching(job, config.watch, trainer, tokenizer, total=runner.steps_of(trainer))
     metrics = runner.run(job, trainer, resume, watch=watching)
     metrics |= watching.finish()
     if held:

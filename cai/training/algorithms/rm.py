@@ -45,8 +45,8 @@ def train(job: Job, config: Config) -> Outcome:
     from cai.training.batches import PairCollator
     from cai.training.trainers import SoftRewardTrainer
 
-    resume = runner.begin(job, config.model_dump(mode="json", exclude={"save_every", "usable_from"}), pairs.digest)
-    arguments = runner.arguments(RewardConfig, job, config.arguments())
+    arguments = runner.arguments(RewardConfig, job, config, config.arguments())
+    resume = runner.begin(job, config.model_dump(mode="json", exclude={"usable_from"}), pairs.digest)
     trainer = SoftRewardTrainer(
         model=load_model(job.parent, "reward", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
         args=arguments,

@@ -64,10 +64,9 @@ def train(job: Job, config: Config) -> Outcome:
             super()._save(output_dir, state_dict)
             forget_arguments(output_dir or self.args.output_dir)
 
-    settings = config.model_dump(mode="json", exclude={"save_every"})
-    resume = runner.begin(job, settings, digest)
     defaults = {**config.arguments(), "lr_scheduler_type": config.schedule, "packing": False}
-    arguments = runner.arguments(SFTConfig, job, defaults | {"dataset_kwargs": {"skip_prepare_dataset": True}})
+    arguments = runner.arguments(SFTConfig, job, config, defaults | {"dataset_kwargs": {"skip_prepare_dataset": True}})
+    resume = runner.begin(job, config.model_dump(mode="json"), digest)
     model = load_model(job.parent, "causal", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed)
     trainer = Trainer(
         model=model,
