@@ -349,7 +349,9 @@ class Preference(Record):
         agreement: share of the questions (principles, judges) whose soft label falls on the side of `chosen`; one that
             falls on neither counts half.
         flipped: share of the questions asked in both orders whose verdict changed with the order.
-        axis, principle_ids, votes: what was asked, and the ids of the votes.
+        axis: what was asked about.
+        principle_ids: those whose verdicts count in `p`; where there is no verdict, those that were asked.
+        votes: ids of all votes, those without a verdict too.
         source: `ai`, `human`, or how the two were merged.
         status: `ok`; `tie` where `p` is 0.5; `abstain` where no vote has a verdict (`p` is then None).
     """

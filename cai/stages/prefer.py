@@ -5,7 +5,8 @@ The steps, all of them pure:
 1. A vote with an error is missing. It is never 0.5: that would be a verdict nobody gave.
 2. The votes of one question (judge, principles, axis) are averaged, over both orders (Lee et al. 2023, arXiv
    2309.00267, section 2.1), so what a judge gives to a slot cancels. If one order has no verdict, the question is
-   missing (`need_both`): half of such a pair would carry the whole bias.
+   missing (`need_both`): half of such a pair would carry the whole bias. So it is where a listwise judge failed in one
+   of its rotations, since only all of them together put each answer into each place equally often.
 3. A judge's questions are averaged by the weights of their principles; one of weight 0 is not asked. Then the label is
    clamped where the judge says so (chain of thought: Bai et al. 2022, section 4.1). Clamped before orders or questions
    are averaged, two sure verdicts that contradict one another a little would come to exactly 0.5.
@@ -39,7 +40,7 @@ class Rule:
 
     Attributes:
         panel: how the judges are combined, see `cai.judging.panels.combine`.
-        need_both: a question that was asked in both orders needs a verdict in each.
+        need_both: a question that was asked in both orders needs a verdict each time (each rotation of a list).
         tie_band: a label nearer to 0.5 than this is a tie (`status`), and keeps its probability.
         slope, offset: of the judge's calibration, logit p' = slope * logit p + offset; 1 and 0 leave p as it is.
 
@@ -142,6 +143,11 @@ def by_question(votes: Iterable[Vote]) -> Mapping[QuestionKey, Sequence[Vote]]:
     return found
 
 
+def complete(votes: Iterable[Vote], rule: Rule) -> list[Vote]:
+    """The votes of those questions that come to something; of a question with `need_both` that failed once, none."""
+    return [vote for key, asked in by_question(votes).items() if answer(key, asked, rule) is not None for vote in asked]
+
+
 def p_of(vote: Vote) -> float | None:
     """The soft label of a vote, or None where it has no verdict.
 
@@ -166,7 +172,7 @@ def answer(key: QuestionKey, votes: Sequence[Vote], rule: Rule) -> Answer | None
     labels = [(vote, p) for vote in votes if (p := p_of(vote)) is not None]
     sides = orders(labels)
     both_asked = {"ab", "ba"} <= {vote.order for vote in votes}
-    if not labels or (both_asked and rule.need_both and len(sides) < 2):
+    if not labels or (both_asked and rule.need_both and len(labels) < len(votes)):
         return None
     return Answer(
         key=key,
@@ -194,6 +200,8 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
     used = real if any(p_of(vote) is not None for vote in real) else votes
     found = [answer(key, asked, rule) for key, asked in by_question(used).items()]
     answers = [each for each in found if each is not None and each.weight > 0]
+    # Each principle may have played a tournament of its own; one whose verdict did not count says nothing of this row.
+    counted = [each.key.principle_ids for each in answers] or [vote.principle_ids for vote in votes]
     judged = _by_judge(answers)
     p_a = round(rule.calibrated(panels.combine([p for p, _ in judged], rule.panel)), _PLACES) if judged else None
     p_tie = 0.0
@@ -223,7 +231,7 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
         flipped=sum(both) / len(both) if both else 0.0,
         weight=weight,
         axis=axis,
-        principle_ids=tuple(sorted({name for vote in votes for name in vote.principle_ids})),
+        principle_ids=tuple(sorted({name for names in counted for name in names})),
         votes=tuple(vote.id for vote in votes),
         status=status,
         tags=comparison.prompt.tags,

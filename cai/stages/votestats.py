@@ -151,6 +151,8 @@ class VoteTally:
     def add(self, group: Group, votes: Iterable[Vote], labels: Sequence[Preference] = ()) -> None:
         """Take up a group's votes and what they came to (as `preferences` gave it; without, no agreement is counted).
 
+        What a tournament inferred nobody was asked: such votes are no second judge's, and are left out.
+
         Raises:
             InputError: a vote whose probability is none.
         """
@@ -161,7 +163,7 @@ class VoteTally:
             if label.status == "ok"
         }
         said: dict[tuple[str, str], dict[str, list[float]]] = {}
-        for key, asked in by_question(votes).items():
+        for key, asked in by_question(vote for vote in votes if not vote.raw.get("inferred")).items():
             sums = [self._overall, self._judges.setdefault(key.judge, _Sums())]
             sums += [self._principles.setdefault(name, _Sums()) for name in dict.fromkeys(key.principle_ids or ("",))]
             labels_of = [(vote, p_of(vote)) for vote in asked]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from cai.engine import Completion, Request
 from cai.errors import InputError
-from cai.judges import logprob
+from cai.judges import listwise, logprob
 from cai.judging import Question
 from cai.records import Candidate, Comparison, Group, Message, Preference, Prompt, Vote
-from cai.stages.prefer import Rule, preferences
+from cai.stages.prefer import Rule, complete, preferences
 
 
 def group(count: int = 2, **fields: Any) -> Group:
@@ -97,7 +97,7 @@ def test_a_failed_question_leaves_the_others_their_weight() -> None:
     broken = [vote(0.0, principle_ids=("y",)), vote(None, "ba", principle_ids=("y",))]
     found = label(*sound, *broken)
     assert (found.p, found.agreement) == (0.8, 1.0)
-    assert found.principle_ids == ("x", "y")
+    assert found.principle_ids == ("x",)
 
 
 def test_no_verdict_is_an_abstention_without_a_probability() -> None:
@@ -283,6 +283,32 @@ def test_what_is_judged_the_other_way_round_is_labelled_so_in_any_order_of_votes
 # --- with a real judge
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_list_that_failed_in_one_rotation_gives_no_label_of_place(count: int) -> None:
+    many = group(count)
+    judge = listwise.build(listwise.Config(), models={"judge": "m"}, seed=1)
+    broken: list[int] = [0]
+
+    async def generate(request: Request) -> Completion:
+        """Prefers the first place, whatever stands there; one request has next to no mass."""
+        asked.append(request)
+        share = 1e-3 if len(asked) in broken else 0.9
+        places = [4.0, *[1.0] * (count - 1)]
+        told = tuple(math.log(share * each / sum(places)) for each in places)
+        return Completion("", "stop", 0, 0, choice_logprobs=told)
+
+    asked: list[Request] = []
+    whole = asyncio.run(judge(many, Question(), generate))
+    assert {each.p for each in preferences(many, whole, Rule())} == {0.5}
+    assert len(complete(whole, Rule())) == len(whole)
+    asked, broken = [], [2]
+    failed = asyncio.run(judge(many, Question(), generate))
+    assert {each.error for each in failed} == {None, "low_mass"}
+    assert {(each.status, each.p) for each in preferences(many, failed, Rule())} == {("abstain", None)}
+    assert complete(failed, Rule()) == []
+    assert any(each.p != 0.5 for each in preferences(many, failed, Rule(need_both=False)))
+
+
 def test_the_votes_of_the_logprob_judge_come_to_preferences() -> None:
     many = group(3)
     judge = logprob.build(logprob.Config(), models={"judge": "m"}, seed=1)
@@ -340,3 +366,19 @@ def test_what_was_inferred_only_stands_in_where_nothing_was_asked() -> None:
     assert label(inferred).p == 0.8
     assert label(inferred, vote(0.9)).p == 0.9
     assert label(inferred, vote(None)).p == 0.8
+
+
+def test_a_row_names_only_the_principles_whose_verdicts_count() -> None:
+    inferred: dict[str, Any] = {"raw": {"inferred": True}}
+    # Each principle plays a tournament of its own; "x" asked this pair, for "y" it follows from other pairs.
+    asked = [vote(0.8, order, principle_ids=("x",)) for order in ("ab", "ba")]
+    asked[1] = dataclasses.replace(asked[1], p_a=0.7)
+    guessed = vote(0.1, "", judge="tournament", principle_ids=("y",), **inferred)
+    found = label(*asked, guessed)
+    assert found.p == pytest.approx(0.75)
+    assert found.principle_ids == ("x",)
+    assert len(found.votes) == 3
+    # Where nothing was asked, what follows from others counts; where nothing came of it, what was asked is named.
+    assert label(guessed).principle_ids == ("y",)
+    assert label(vote(None, principle_ids=("x",))).principle_ids == ("x",)
+    assert label(*asked, vote(None, principle_ids=("z",))).principle_ids == ("x",)

@@ -110,3 +110,17 @@ def test_the_report_is_json() -> None:
 def test_what_is_no_probability_is_refused() -> None:
     with pytest.raises(InputError, match="not a probability"):
         vote_report([(GROUP, [vote(PAIRS[0], "ab", 7.0)], ())])
+
+
+def test_what_a_tournament_inferred_is_no_second_judge() -> None:
+    asked = [vote(PAIRS[0], order, 0.9) for order in ("ab", "ba")]
+    inferred = vote(PAIRS[1], "", 0.5, judge="tournament", raw={"inferred": True})
+    beside = vote(PAIRS[0], "", 0.1, judge="tournament", raw={"inferred": True})
+    unlinked = vote(PAIRS[2], "", None, judge="tournament", raw={"inferred": True}, error="unconnected")
+    votes = [*asked, inferred, beside, unlinked]
+    report = vote_report([(GROUP, votes, preferences(GROUP, votes, Rule()))])
+    assert list(report.by_judge) == ["j"]
+    assert (report.panels, report.disagreement) == (0, None)
+    assert report.overall.votes == 2
+    assert report.overall.decisiveness == pytest.approx(0.4)
+    assert report.overall.failures == {}
