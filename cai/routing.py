@@ -1,98 +1,233 @@
-"""`cai label route` and `winrate` on a run: what people should label next, and what labels so far allow to say."""
+"""`cai label route` and `winrate` on a run: what people should label next, and what labels so far allow to say.
+
+All is computed on each axis by itself: a pair that is decided on one axis is open on another.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cai import people, runs
 from cai.errors import InputError
+from cai.labels import audit as audits
 from cai.labels import certify as certificates
 from cai.labels import ppi, route
 from cai.labels.alttest import alt_test
 from cai.labels.events import effective
-from cai.labels.fuse import ballot, judge_logits, together
-from cai.labels.items import by_id, items_of, p_of_a
+from cai.labels.fuse import Ballot, ballot, judge_logits
+from cai.labels.items import Item, by_id, is_current, items_of, p_of_a
 from cai.labels.shown import prompt_text
 from cai.labels.table import SAID
-from cai.records import HumanLabel
-from cai.store import encode, read_rows, replacing
+from cai.records import HumanLabel, Preference
+from cai.runs import RunFolder
+from cai.store import Lock, encode, read_rows, replacing
 
 PERSON = 0.95
 """How often one person is right, until two people have labelled some of the same pairs."""
 
-AUDIT = "audit"
+Array = NDArray[np.float64]
+
+
+def routed_path(place: RunFolder) -> Path:
+    """Where a run keeps which of its pairs were chosen, and why."""
+    return place.path / "routed.jsonl"
+
+
+@dataclass(frozen=True)
+class OnAxis:
+    """What is known of a run's pairs on one axis, in the order of the run's pairs.
+
+    Attributes:
+        labels: effective ones on the axis, of the texts as they are.
+        p: shape (pairs,), the judge's calibrated probability of a; NaN where it has no verdict.
+        labelled: shape (pairs,).
+        sample: the labelled pairs that stand for all.
+    """
+
+    axis: str
+    labels: Sequence[HumanLabel]
+    given: Ballot
+    p: Array
+    labelled: NDArray[np.bool_]
+    sample: audits.Sample
 
 
 def route_run(
-    run: Path, n: int, *, audit: float = 0.1, certify: float | None = None, seed: int = 0, out: Path | None = None
+    run: Path,
+    n: int,
+    *,
+    audit: float = 0.1,
+    certify: float | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    axis: str | None = None,
+    every: bool = False,
 ) -> dict[str, Any]:
-    """Choose the next `n` pairs of a run and report what the labels so far say of the judge.
+    """Choose the next `n` pairs of a run and report what the labels so far say of the judge, axis by axis.
 
-    The chosen are written to `out` (`comparison_id`, `why`, `entropy`), those at random unmarked in order and place.
+    The chosen are written to `out` (`comparison_id`, `why`, `entropy`), those at random unmarked in order and place,
+    and recorded in the run. Without `out` nothing is written. The same again, nothing labelled in between, gives the same.
+
+    Args:
+        axis: the only one that matters; by default all that were judged or labelled.
+        every: the labelled pairs are a random sample, whatever the run's record says.
 
     Raises:
-        InputError: nothing has been judged.
+        InputError: nothing has been judged, or no such axis.
+        RunError: another process works on the run.
     """
     place = runs.open_run(run)
-    made = people.judged(place)
-    known = by_id(items_of(made))
-    ids = list(known)
-    labels = [label for label in effective(people.events_of(place)) if label.comparison_id in known]
-    raw: dict[str, list[float]] = {}
+    with Lock(place.path) if out is not None else contextlib.nullcontext():
+        made = people.judged(place)
+        known = by_id(items_of(made))
+        ids = list(known)
+        earlier = _earlier(place)
+        views = _views(place, made, known, earlier, axis, every)
+        p = np.stack([view.p for view in views], axis=1)
+        labelled = np.stack([view.labelled for view in views], axis=1)
+        texts = [prompt_text(known[name].messages) for name in ids]
+        groups = route.clusters(texts, [known[name].prompt_id for name in ids])
+        free = np.flatnonzero(~labelled.all(axis=1)).tolist()
+        drawn = {str(row["comparison_id"]) for row in earlier if row.get("why") == audits.AUDIT}
+        count = math.ceil(min(n, len(free)) * audit)
+        slice_ = route.draw(ids, free, count, seed=seed, drawn=[i for i, name in enumerate(ids) if name in drawn])
+        chosen = route.choose(ids, p, groups, labelled, n, seed=seed, at_random=slice_)
+        if out is not None:
+            _write(out, ids, chosen)
+            axes = np.array([view.axis for view in views])
+            fresh = [(ids[i], [str(axis) for axis in axes[labelled[i]]]) for i in slice_.new]
+            unsure = [ids[pick.index] for pick in chosen if pick.why == audits.UNSURE]
+            _record(place, earlier, audits.record(earlier, fresh, unsure, seed))
+    order = [pick.index for pick in chosen]
+    return {
+        "chosen": [ids[index] for index in order],
+        "audit": sum(pick.why == audits.AUDIT for pick in chosen),
+        "audit_labelled": len(set(slice_.new) - set(free)),
+        "of": len(ids),
+        "axes": {view.axis: _told(view, ids, groups, order, certify or 0.9, seed) for view in views},
+    }
+
+
+def _write(out: Path, ids: Sequence[str], chosen: Sequence[route.Pick]) -> None:
+    with replacing(out) as file:
+        for pick in chosen:
+            file.write(encode({"comparison_id": ids[pick.index], "why": pick.why, "entropy": round(pick.entropy, 4)}))
+
+
+def _earlier(place: RunFolder) -> list[dict[str, Any]]:
+    path = routed_path(place)
+    return [dict(row) for row in read_rows(path)] if path.is_file() else []
+
+
+def _record(place: RunFolder, earlier: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what is new: a pair drawn or chosen again in the same round of labelling is recorded once."""
+    known = {(row.get("comparison_id"), row.get("why")) for row in earlier}
+    new = [row for row in rows if (row["comparison_id"], row["why"]) not in known]
+    if new:
+        with replacing(routed_path(place)) as file:
+            for row in (*earlier, *new):
+                file.write(encode(row))
+
+
+# --- one axis ---------------------------------------------------------------------------------------------------------
+
+
+def _views(
+    place: RunFolder,
+    made: Sequence[Preference],
+    known: Mapping[str, Item],
+    earlier: Sequence[Mapping[str, Any]],
+    axis: str | None,
+    every: bool,
+) -> list[OnAxis]:
+    """A view of each axis that was judged or labelled; of the overall question only where it is the one labelled.
+
+    Raises:
+        InputError: no such axis.
+    """
+    labels = [label for label in effective(people.events_of(place)) if is_current(label, known)]
+    judged: dict[str, dict[str, float]] = {}
     for row in made:
+        mine = judged.setdefault(row.axis, {})
         if (said := p_of_a(row)) is not None:
-            raw.setdefault(row.comparison_id, []).append(said)
-    ai = np.array([[float(np.mean(raw[name])) if name in raw else np.nan] for name in ids])
+            mine[row.comparison_id] = said
+    by_axis: dict[str, list[HumanLabel]] = {name: [] for name in judged}
+    for label in labels:
+        by_axis.setdefault(label.axis, []).append(label)
+    if by_axis.get("") == [] and len(by_axis) > 1:  # people were asked more closely than the judge was
+        del by_axis[""]
+    if axis is not None and axis not in by_axis:
+        there = ", ".join(name or "''" for name in sorted(by_axis))
+        raise InputError(f"nothing was judged or labelled on the axis {axis!r}", mend=f"one of: {there}")
+    return [
+        _view(name, found, judged.get(name, judged.get("", {})), known, earlier, every)
+        for name, found in sorted(by_axis.items())
+        if axis is None or name == axis
+    ]
+
+
+def _view(
+    axis: str,
+    labels: Sequence[HumanLabel],
+    judged: Mapping[str, float],
+    known: Mapping[str, Item],
+    earlier: Sequence[Mapping[str, Any]],
+    every: bool,
+) -> OnAxis:
+    ids = list(known)
     where = {name: number for number, name in enumerate(ids)}
     votes = [
-        (where[label.comparison_id], f"{label.annotator} {label.axis}", SAID[label.verdict])
-        for label in labels
-        if label.verdict in SAID
+        (where[label.comparison_id], label.annotator, SAID[label.verdict]) for label in labels if label.verdict in SAID
     ]
+    ai = np.array([[judged.get(name, np.nan)] for name in ids]).reshape(len(ids), 1)
     given = ballot(ids, votes, ai, [known[name].prompt_id for name in ids])
-    logits = judge_logits(given) if votes else np.where(np.isnan(ai[:, 0]), np.nan, _logit(together(ai)))
-    p = np.asarray(1 / (1 + np.exp(-logits)))
-    labelled = np.array([False] * len(ids))
+    labelled = np.zeros(len(ids), dtype=bool)
     labelled[[number for number, _, _ in votes]] = True
-    texts = [prompt_text(known[name].messages) for name in ids]
-    groups = route.clusters(texts, [known[name].prompt_id for name in ids])
-    chosen = route.choose(ids, p, groups, labelled, n, audit=audit, seed=seed)
-    person = _person(labels)
-    points = sorted({0, *(len(chosen) * k // 4 for k in range(1, 5))})
-    report = {
-        "chosen": [ids[pick.index] for pick in chosen],
-        "audit": sum(pick.why == AUDIT for pick in chosen),
-        "labelled": int(labelled.sum()),
+    have = {ids[number] for number, _, _ in votes}
+    sample = audits.sample(earlier, axis, have, set(ids), every=every)
+    return OnAxis(axis, labels, given, np.asarray(1 / (1 + np.exp(-judge_logits(given)))), labelled, sample)
+
+
+def _told(
+    view: OnAxis, ids: Sequence[str], groups: Sequence[str], order: Sequence[int], agreement: float, seed: int
+) -> dict[str, Any]:
+    """The report of one axis. What is said of all pairs comes from the sample alone."""
+    person = _person(view.labels)
+    points = sorted({0, *(len(order) * k // 4 for k in range(1, 5))})
+    # Where people have spoken, what they said stands: one more label there buys nothing.
+    sure = np.where(np.isnan(view.p), 0.5, np.maximum(view.p, 1 - view.p))
+    now = np.where(view.labelled, np.maximum(sure, person), sure)
+    inside = np.array([name in view.sample.ids for name in ids])
+    truth = np.where(inside, _majority(view.given), np.nan)
+    judge = _judge(view.p, truth, view.sample)
+    verdicts = dict(zip(ids, view.p.tolist(), strict=True))
+    return {
+        "labelled": int(view.labelled.sum()),
         "of": len(ids),
+        "sample": view.sample.row(),
+        "warning": view.sample.warning if len(view.labels) else "",
         "person_right": round(person, 4),
-        "curve": route.curve(p, [pick.index for pick in chosen], person, points),
-        "judge": _judge(p, given, labelled),
-        "certified": _certified(p, given, groups, certify or 0.9, seed),
-        "alt_test": _alt(labels, dict(zip(ids, p.tolist(), strict=True))),
+        "curve": route.curve(now, order, person, points),
+        "judge": judge,
+        "certified": _certified(view.p, truth, groups, agreement, seed),
+        "alt_test": _alt(view.labels, verdicts, view.sample.ids),
     }
-    if out is not None:
-        with replacing(out) as file:
-            for pick in chosen:
-                file.write(
-                    encode({"comparison_id": ids[pick.index], "why": pick.why, "entropy": round(pick.entropy, 4)})
-                )
-    return report
 
 
-def _logit(p: Any) -> Any:
-    held = np.clip(p, 1e-6, 1 - 1e-6)
-    return np.log(held / (1 - held))
-
-
-def _person(labels: list[HumanLabel]) -> float:
+def _person(labels: Sequence[HumanLabel]) -> float:
     """How often one person is right: from r = a^2 + (1 - a)^2, the probability that two say the same of a pair."""
-    by_item: dict[tuple[str, str], list[float]] = {}
+    by_item: dict[str, list[float]] = {}
     for label in labels:
         if label.y is not None and label.y != 0.5:
-            by_item.setdefault((label.comparison_id, label.axis), []).append(label.y)
+            by_item.setdefault(label.comparison_id, []).append(label.y)
     pairs = [(said[0] == said[1]) for said in by_item.values() if len(said) > 1]
     if len(pairs) < 20:
         return PERSON
@@ -100,27 +235,26 @@ def _person(labels: list[HumanLabel]) -> float:
     return float(0.5 + np.sqrt(max(0.0, 2 * agree - 1)) / 2)
 
 
-def _majority(given: Any) -> Any:
+def _majority(given: Ballot) -> Array:
     counts = given.table.counts() if len(given.table) else np.zeros((len(given.prompts), 3))
     return np.where(counts[:, 0] > counts[:, 2], 1.0, np.where(counts[:, 2] > counts[:, 0], 0.0, np.nan))
 
 
-def _judge(p: Any, given: Any, labelled: Any) -> dict[str, Any]:
-    truth = _majority(given)
+def _judge(p: Array, truth: Array, sample: audits.Sample) -> dict[str, Any]:
     kept = ~np.isnan(truth) & ~np.isnan(p)
     if not kept.any():
-        return {"n": 0, "said": "nobody has labelled what it judged"}
+        return {"n": 0, "said": "nobody has labelled what it judged" + (" and was drawn" if sample.drawn else "")}
     right = (p[kept] > 0.5) == (truth[kept] > 0.5)
+    kind = "pairs drawn at random" if sample.how == "drawn" else "labelled pairs"
     return {
         "n": int(kept.sum()),
         "accuracy": round(float(right.mean()), 4),
-        "said": f"agrees with people on {right.mean():.0%} of {kept.sum()} labelled pairs",
+        "said": f"agrees with people on {right.mean():.0%} of {kept.sum()} {kind}",
     }
 
 
-def _certified(p: Any, given: Any, groups: list[str], agreement: float, seed: int) -> dict[str, Any]:
+def _certified(p: Array, truth: Array, groups: Sequence[str], agreement: float, seed: int) -> dict[str, Any]:
     """One labelled pair a cluster of prompts, drawn by its place: pairs of one prompt are not independent."""
-    truth = _majority(given)
     kept = np.flatnonzero(~np.isnan(truth) & ~np.isnan(p))
     rng = np.random.default_rng(seed)
     first: dict[str, int] = {}
@@ -128,28 +262,32 @@ def _certified(p: Any, given: Any, groups: list[str], agreement: float, seed: in
         first.setdefault(groups[index], int(index))
     chosen = np.array(sorted(first.values()), dtype=np.int64)
     if not len(chosen):
-        return {"threshold": None, "said": "cannot certify anything: nobody has labelled what the judge judged"}
+        return {"threshold": None, "said": "cannot certify anything: no label of a random sample of what it judged"}
     right = ((p[chosen] > 0.5) == (truth[chosen] > 0.5)).astype(np.float64)
-    return certificates.certify(np.maximum(p[chosen], 1 - p[chosen]), right, agreement).row()
+    certainty = np.maximum(p, 1 - p)
+    return certificates.certify(certainty[chosen], right, agreement, every=certainty).row()
 
 
-def _alt(labels: list[HumanLabel], p: dict[str, float]) -> dict[str, Any]:
+def _alt(labels: Sequence[HumanLabel], p: Mapping[str, float], sample: Collection[str]) -> dict[str, Any]:
     votes: dict[str, dict[str, float]] = {}
     for label in labels:
-        if label.y is not None:
-            votes.setdefault(f"{label.comparison_id} {label.axis}", {})[label.annotator] = label.y
-    verdicts = {name: 1.0 if (q := p[name.split(" ")[0]]) > 0.5 else 0.0 if q < 0.5 else 0.5 for name in votes}
-    return alt_test(votes, {name: value for name, value in verdicts.items() if not np.isnan(p[name.split(" ")[0]])})
+        if label.y is not None and label.comparison_id in sample and not np.isnan(p[label.comparison_id]):
+            votes.setdefault(label.comparison_id, {})[label.annotator] = label.y
+    return alt_test(votes, {name: 1.0 if p[name] > 0.5 else 0.0 if p[name] < 0.5 else 0.5 for name in votes})
 
 
-def win_rate(run: Path, source: str, *, axis: str = "") -> dict[str, Any]:
+# --- win rates --------------------------------------------------------------------------------------------------------
+
+
+def win_rate(run: Path, source: str, *, axis: str = "", every: bool = False) -> dict[str, Any]:
     """How often people prefer the answers of one source of samples to the others', from people's and all AI labels.
 
     Args:
         source: name of a source of the recipe's `sample` block.
+        every: the labelled pairs are a random sample, whatever the run's record says.
 
     Raises:
-        InputError: no such source, or fewer than two prompts with people's labels.
+        InputError: no such source or axis, or labels of a random sample on too few prompts.
     """
     place = runs.open_run(run)
     made = people.judged(place)
@@ -161,11 +299,15 @@ def win_rate(run: Path, source: str, *, axis: str = "") -> dict[str, Any]:
     if source not in sources.values():
         there = sorted(set(sources.values()))
         raise InputError(f"no source {source!r} among the samples", mend=f"one of: {', '.join(there)}")
+    axes = sorted({row.axis for row in made})
+    if axis not in axes:
+        raise InputError(f"the judge was not asked on the axis {axis!r}", mend=f"--axis {' or '.join(axes)}")
+    known = by_id(items_of(made))
     said: dict[str, list[float]] = {}
     for label in effective(people.events_of(place)):
-        if label.axis == axis and label.y is not None:
+        if label.axis == axis and label.y is not None and is_current(label, known):
             said.setdefault(label.comparison_id, []).append(label.y)
-    known = by_id(items_of(made))
+    sample = audits.sample(_earlier(place), axis, said, set(known), every=every)
     y, f, rest = [], [], []
     for row in made:
         item, p = known[row.comparison_id], p_of_a(row)
@@ -173,17 +315,30 @@ def win_rate(run: Path, source: str, *, axis: str = "") -> dict[str, Any]:
         if row.axis != axis or p is None or mine[0] == mine[1]:
             continue
         its = p if mine[0] else 1 - p
-        if row.comparison_id in said:
+        if row.comparison_id in sample.ids:
             mean = float(np.mean(said[row.comparison_id]))
             y.append((mean if mine[0] else 1 - mean, item.prompt_id))
             f.append((its, item.prompt_id))
         else:
             rest.append((its, item.prompt_id))
     labelled = {prompt for _, prompt in y}
-    if len(labelled) < 2:
-        raise InputError(f"people labelled pairs of {len(labelled)} prompts with {source!r}; two are needed")
+    if len(labelled) < ppi.LEAST:
+        drawn = "drawn at random " if sample.how == "drawn" else ""
+        raise InputError(
+            f"people labelled pairs {drawn}of {len(labelled)} prompts with {source!r}"
+            + (f" on the axis {axis!r}" if axis else "")
+            + f"; {ppi.LEAST} are needed for an interval that holds",
+            mend="label more of what `cai label route` chooses"
+            + (", or say --all-labels if the labelled pairs are a random sample" if sample.how == "drawn" else ""),
+        )
     ys, _ = ppi.by_cluster([value for value, _ in y], [prompt for _, prompt in y])
     fs, _ = ppi.by_cluster([value for value, _ in f], [prompt for _, prompt in f])
     others = [(value, prompt) for value, prompt in rest if prompt not in labelled]
     unlabelled = ppi.by_cluster([v for v, _ in others], [q for _, q in others])[0] if others else np.zeros(0)
-    return {"source": source, "axis": axis, "prompts_labelled": len(ys)} | ppi.prediction_powered(ys, fs, unlabelled)
+    return {
+        "source": source,
+        "axis": axis,
+        "sample": sample.row(),
+        "warning": sample.warning,
+        "prompts_labelled": len(ys),
+    } | ppi.prediction_powered(ys, fs, unlabelled)

@@ -11,6 +11,10 @@ import typer
 
 from cai.cli.common import Json, examples, print_json, reports_errors
 
+AllLabels = Annotated[
+    bool, typer.Option("--all-labels", help="All labelled pairs are a random sample, whatever the run's record says.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `cai label`."""
@@ -105,25 +109,32 @@ def route(
     certify: Annotated[
         float | None, typer.Option("--certify", min=0.5, max=0.999, help="Agreement with people to promise.")
     ] = None,
+    axis: Annotated[
+        str | None, typer.Option("--axis", help="The only axis that matters; by default all, each by itself.")
+    ] = None,
+    every: AllLabels = False,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     json: Json = False,
 ) -> None:
     """Choose the pairs that people should see next, and say what their labels are expected to buy.
 
-    Also: from which certainty on the judge may label alone at a promised agreement, whether it may replace an annotator
-    (alt-test), and the win rate of the first sampled source with people's and AI labels together.
+    Also, axis by axis: from which certainty on the judge may label alone at a promised agreement, and whether it may
+    replace an annotator (alt-test). Both go by labels of pairs drawn at random; with --out the run records which.
     """
     from cai import routing
 
-    report = routing.route_run(run, n, audit=audit, certify=certify, seed=seed, out=out)
+    report = routing.route_run(run, n, audit=audit, certify=certify, seed=seed, out=out, axis=axis, every=every)
+    _warn(*(f"{name}: {told['warning']}" if name else told["warning"] for name, told in report["axes"].items()))
     if json:
         print_json(report)
         return
     print(f"{len(report['chosen'])} pairs chosen, {report['audit']} of them at random" + (f": {out}" if out else ""))
-    for point in report["curve"]:
-        print(f"  with {point['labels']} more labels: {point['accuracy']:.1%} expected to be right")
-    for name in ("judge", "certified", "alt_test"):
-        print(f"{name.replace('_', ' ')}: {report[name]['said']}")
+    for name, told in report["axes"].items():
+        print(f"{name or 'overall'}: {told['labelled']} of {told['of']} pairs labelled")
+        for point in told["curve"]:
+            print(f"  with {point['labels']} more labels: {point['accuracy']:.1%} expected to be right")
+        for part in ("judge", "certified", "alt_test"):
+            print(f"  {part.replace('_', ' ')}: {told[part]['said']}")
 
 
 @reports_errors
@@ -131,21 +142,30 @@ def winrate(
     run: Annotated[Path, typer.Argument(help="Folder of the run.", metavar="RUN")],
     source: Annotated[str, typer.Argument(help="Name of a source of samples.", metavar="SOURCE")],
     axis: Annotated[str, typer.Option("--axis", help="Axis of the labels.")] = "",
+    every: AllLabels = False,
     json: Json = False,
 ) -> None:
     """How often people prefer one source's answers, from few labels of people and many of the judge.
 
-    Prediction-powered inference: right whatever the judge is worth, if the labelled prompts are a random sample.
+    Prediction-powered inference: right whatever the judge is worth, if the labelled prompts are a random sample. Of a
+    run that was routed, only labels of pairs drawn at random are used.
     """
     from cai import routing
 
-    found = routing.win_rate(run, source, axis=axis)
+    found = routing.win_rate(run, source, axis=axis, every=every)
+    _warn(found["warning"])
     if json:
         print_json(found)
         return
     told, alone = found, found["classical"]
     print(f"{source} wins {told['mean']:.1%} ({told['ci'][0]:.1%} to {told['ci'][1]:.1%}, 95 %)")
     print(f"people's labels alone: {alone['mean']:.1%} ({alone['ci'][0]:.1%} to {alone['ci'][1]:.1%})")
+
+
+def _warn(*lines: str) -> None:
+    for line in lines:
+        if line and not line.endswith(": "):
+            print(f"cai: warning: {line}", file=sys.stderr)
 
 
 # --- as people read it ------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class Certificate:
         threshold: certainty, max(p, 1 - p), from which on the judge may label alone; None: cannot certify.
         n, errors: pairs people labelled at or above it, and how many the judge got wrong.
         bound: upper bound of the error at it, at level `delta`; at the surest threshold tested where nothing holds.
-        coverage: share of all labelled pairs at or above it.
+        coverage: share of all pairs, labelled or not, at or above it.
     """
 
     agreement: float
@@ -58,8 +58,8 @@ class Certificate:
                 f"judge may err in {self.bound:.0%}"
             )
         return (
-            f"from a certainty of {self.threshold:.2f} on the judge may label alone ({self.coverage:.0%} of pairs): "
-            f"at least {self.agreement:.0%} agreement, {1 - self.delta:.0%} sure, from {self.n} labelled pairs"
+            f"from a certainty of {self.threshold:.2f} on the judge may label alone ({self.coverage:.0%} of all pairs), "
+            f"with at least {self.agreement:.0%} agreement, {1 - self.delta:.0%} sure, from {self.n} labelled pairs"
         )
 
 
@@ -70,15 +70,18 @@ def upper_bound(errors: int, n: int, delta: float) -> float:
     return 1.0 if n == 0 or errors >= n else float(beta.ppf(1 - delta, errors + 1, n - errors))
 
 
-def certify(certainty: Array, right: Array, agreement: float, *, delta: float = 0.1) -> Certificate:
+def certify(
+    certainty: Array, right: Array, agreement: float, *, delta: float = 0.1, every: Array | None = None
+) -> Certificate:
     """The lowest threshold that fixed-sequence testing allows.
 
     Args:
         certainty: max(p, 1 - p) of labelled pairs that are independent of one another (one a prompt) and were not
-        chosen
-            for the judge's doubt (a random slice).
+            chosen for the judge's doubt (a random slice).
         right: whether the judge says what people say, 0 or 1.
+        every: certainty of all pairs, NaN where the judge has no verdict; by default the labelled ones.
     """
+    every = certainty if every is None else every
     risk = 1 - agreement
     order = np.argsort(-certainty, kind="stable")
     levels = np.unique(certainty)[::-1]
@@ -93,7 +96,8 @@ def certify(certainty: Array, right: Array, agreement: float, *, delta: float = 
         if n < min(need, len(order)):
             continue
         bound = upper_bound(errors, n, delta)
-        found = Certificate(agreement, delta, float(level), n, errors, bound, n / len(order))
+        covered = float((every >= level).mean())  # a NaN is below every threshold
+        found = Certificate(agreement, delta, float(level), n, errors, bound, covered)
         if bound > risk:
             if kept is None:
                 return Certificate(agreement, delta, None, n, errors, bound, 0.0)

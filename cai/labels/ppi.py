@@ -9,13 +9,14 @@ prompt are averaged first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+LEAST = 10
+"""Labelled clusters below which nothing is said."""
 
 
 def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[Array, list[str]]:
@@ -28,18 +29,25 @@ def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[Array,
 def prediction_powered(y: Array, f: Array, unlabelled: Array, *, level: float = 0.95) -> dict[str, Any]:
     """The mean and its interval.
 
+    Intervals are Student's, with n - 1 degrees of freedom. Where the labelled do not differ at all, the sample's spread
+    says nothing: the interval is then the rule of three, 3 / n to either side.
+
     Args:
-        y, f: shape (n,): people's mean label and the judge's on the same clusters, n at least 2.
+        y, f: shape (n,): people's mean label and the judge's on the same clusters, n at least `LEAST`: with fewer no
+            interval holds what it promises.
         unlabelled: shape (N,): the judge's on the other clusters.
 
     Returns:
         `mean`, `ci`, `lambda`, and `classical`, the same from people's labels alone.
     """
+    from scipy.stats import t
+
     n, many = len(y), len(unlabelled)
-    if n < 2:
-        raise ValueError("at least two labelled clusters are needed")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    classical = float(y.mean()), float(y.std(ddof=1) / np.sqrt(n))
+    if n < LEAST:
+        raise ValueError(f"at least {LEAST} labelled clusters are needed")
+    z = float(t.ppf((1 + level) / 2, n - 1))
+    none = 3 / n / z  # an error that makes the interval the rule of three
+    classical = float(y.mean()), float(y.std(ddof=1) / np.sqrt(n)) or none
     power = 0.0
     if many > 1 and n > 2:
         variance = float(np.concatenate([f, unlabelled]).var(ddof=1))
@@ -49,7 +57,7 @@ def prediction_powered(y: Array, f: Array, unlabelled: Array, *, level: float = 
     error = classical[1]
     if power > 0:
         mean = power * float(unlabelled.mean()) + float((y - power * f).mean())
-        error = float(np.sqrt(power**2 * unlabelled.var(ddof=1) / many + (y - power * f).var(ddof=1) / n))
+        error = float(np.sqrt(power**2 * unlabelled.var(ddof=1) / many + (y - power * f).var(ddof=1) / n)) or none
     return {
         "mean": round(mean, 4),
         "ci": [round(max(0.0, mean - z * error), 4), round(min(1.0, mean + z * error), 4)],

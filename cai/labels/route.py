@@ -8,13 +8,14 @@ judge is sure and wrong.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cai.labels.audit import AUDIT, UNSURE
 from cai.records import content_hash
 
 Array = NDArray[np.float64]
@@ -35,6 +36,33 @@ def entropy(p: Array) -> Array:
     return np.asarray(-(held * np.log2(held) + (1 - held) * np.log2(1 - held)))
 
 
+@dataclass(frozen=True)
+class Draw:
+    """A slice drawn at random.
+
+    Attributes:
+        new: places drawn now, of all pairs, also of some that have labels: else it would be no sample of all pairs.
+        asked: places to ask people about: of these and of earlier draws those without a label.
+    """
+
+    new: tuple[int, ...]
+    asked: tuple[int, ...]
+
+
+def draw(ids: Sequence[str], free: Collection[int], count: int, *, seed: int = 0, drawn: Collection[int] = ()) -> Draw:
+    """Draw so many pairs uniformly from all that were not drawn before; those that wait for a label count as drawn.
+
+    Args:
+        free: places without a label.
+        drawn: places drawn before.
+    """
+    lots = {index: content_hash("route", seed, ids[index]) for index in range(len(ids))}
+    waiting = sorted(set(drawn) & set(free), key=lots.__getitem__)[:count]
+    left = sorted(set(lots) - set(drawn), key=lots.__getitem__)
+    new = left[: count - len(waiting)]
+    return Draw(tuple(new), (*waiting, *(index for index in new if index in free)))
+
+
 def choose(
     ids: Sequence[str],
     p: Array,
@@ -44,23 +72,27 @@ def choose(
     *,
     audit: float = 0.1,
     seed: int = 0,
+    at_random: Draw | None = None,
 ) -> list[Pick]:
     """The next `n` pairs, those at random among them at random places, so that nobody can tell which they are.
 
     Args:
         ids: of the pairs.
-        p: shape (pairs,), the judge's calibrated probability; NaN where it has none.
+        p: shape (pairs,) or (pairs, axes), the judge's calibrated probability; NaN where it has none.
         prompts: the cluster of prompts (near-duplicates are one) of each pair. The most uncertain pair of each cluster
             is taken before the second most uncertain of any.
-        labelled: which pairs people have labelled; they are not chosen again.
-        audit: share of `n` drawn uniformly from all that are not labelled.
+        labelled: the same shape as `p`: which pairs people have labelled, on which axis. A pair with labels on all axes
+            is not chosen again, and axes that have a label add nothing to a pair's doubt.
+        audit: share of `n` drawn uniformly from all pairs, whatever the judge says.
+        at_random: the draw, where it has been made.
     """
-    free = [index for index in range(len(ids)) if not labelled[index]]
+    done = labelled.reshape(len(ids), -1)
+    bits = (entropy(p).reshape(done.shape) * ~done).mean(axis=1) if len(ids) else np.zeros(0)
+    free = np.flatnonzero(~done.all(axis=1)).tolist()
     n = min(n, len(free))
+    slice_ = at_random or draw(ids, free, math.ceil(n * audit), seed=seed)
     lots = {index: content_hash("route", seed, ids[index]) for index in free}
-    at_random = sorted(free, key=lots.__getitem__)[: math.ceil(n * audit)]
-    bits = entropy(p)
-    drawn = set(at_random)
+    drawn = slice_.asked[:n]
     ranked = sorted((i for i in free if i not in drawn), key=lambda i: (-bits[i], lots[i]))
     turn: dict[str, int] = {}
     rounds = []
@@ -68,8 +100,8 @@ def choose(
         turn[prompts[index]] = turn.get(prompts[index], -1) + 1
         rounds.append((turn[prompts[index]], index))
     unsure = [index for _, index in sorted(rounds, key=lambda pair: (pair[0], -bits[pair[1]], lots[pair[1]]))]
-    picks = [Pick(i, "audit", float(bits[i])) for i in at_random]
-    picks += [Pick(i, "unsure", float(bits[i])) for i in unsure[: n - len(at_random)]]
+    picks = [Pick(i, AUDIT, float(bits[i])) for i in drawn]
+    picks += [Pick(i, UNSURE, float(bits[i])) for i in unsure[: n - len(drawn)]]
     return sorted(picks, key=lambda pick: content_hash("mixed", seed, ids[pick.index]))
 
 

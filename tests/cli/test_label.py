@@ -119,15 +119,24 @@ def test_a_change_of_policy_is_shown_before_it_is_made(run: Path) -> None:
 
 def test_routing_and_what_labels_allow_to_say(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "next.jsonl"
-    told = json.loads(cai("label", "route", str(run), "--n", "10", "--out", str(out), "--json").stdout)
+    assert "wins" in cai("label", "winrate", str(run), "cool").stdout
+    done = cai("label", "route", str(run), "--n", "10", "--out", str(out), "--json")
+    told = json.loads(done.stdout)
+    assert "only if that was at random" in done.stderr
     assert len(told["chosen"]) == 10
-    assert told["audit"] == 1
+    assert told["audit"] + told["audit_labelled"] == 1
     labelled = {json.loads(line)["comparison_id"] for line in (run / "labels.jsonl").read_text("utf-8").splitlines()}
     assert not labelled & set(told["chosen"])
-    assert told["curve"][-1]["accuracy"] >= told["curve"][0]["accuracy"]
-    assert told["certified"]["threshold"] is None
+    (axis,) = told["axes"].values()
+    assert axis["curve"][-1]["accuracy"] >= axis["curve"][0]["accuracy"]
+    assert axis["certified"]["threshold"] is None
+    again = json.loads(cai("label", "route", str(run), "--n", "10", "--out", str(out), "--json").stdout)
+    assert again["chosen"] == told["chosen"], "nothing was labelled in between"
+    drawn = [json.loads(line) for line in (run / "routed.jsonl").read_text("utf-8").splitlines()]
+    assert [row["why"] for row in drawn].count("audit") == 1
     cai("label", "export", str(run), "--items", str(out), "--format", "csv", "--out", str(tmp_path / "next.csv"))
-    assert "wins" in cai("label", "winrate", str(run), "cool").stdout
+    assert "--all-labels" in cai("label", "winrate", str(run), "cool", code=2).stderr, "chosen for doubt, since"
+    assert "wins" in cai("label", "winrate", str(run), "cool", "--all-labels").stdout
     assert "cool" in cai("label", "winrate", str(run), "hot", code=2).stderr
     names = {p_of_a(row) is None for row in preferences(run / "preferences.jsonl")}
     assert names == {False}

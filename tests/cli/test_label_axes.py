@@ -1,0 +1,123 @@
+"""People in the loop on a run whose judge was asked on two axes, which never meet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cai.labels.items import by_id, items_of, p_of_a
+from cai.records import Preference
+from tests.cli.test_label import RECIPE, cai, preferences
+
+AXES = ("harmless", "helpful")
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run judged on two axes."""
+    folder = tmp_path_factory.mktemp("axes")
+    rows = [{"prompt": f"How is matter {number} best settled?"} for number in range(24)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    recipe = RECIPE.replace("constitution: humanity", "constitution: default")
+    recipe = recipe.replace("judge: {}", f"judge: {{axes: [{', '.join(AXES)}]}}")
+    (folder / "recipe.yaml").write_text(recipe, "utf-8")
+    cai("run", str(folder / "recipe.yaml"), "--run-dir", str(folder / "run"))
+    return folder / "run"
+
+
+@pytest.fixture
+def run(judged: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be labelled."""
+    import shutil
+
+    return Path(shutil.copytree(judged, tmp_path / "run"))
+
+
+def say(run: Path, folder: Path, rows: list[dict[str, Any]], *more: str, code: int = 0) -> dict[str, Any]:
+    """Import rows of our own format; the report."""
+    path = folder / "said.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    told: dict[str, Any] = json.loads(cai("label", "import", str(run), str(path), "--json", *more, code=code).stdout)
+    return told
+
+
+def as_the_judge(rows: list[Preference], *, turned: str = "") -> list[dict[str, Any]]:
+    """Three people who say what the judge says, on the axis `turned` the opposite."""
+    found = []
+    for row in rows:
+        p = p_of_a(row)
+        assert p is not None
+        if p != 0.5:
+            side = "left" if (p > 0.5) != (row.axis == turned) else "right"
+            told = {"pair_id": row.comparison_id, "order": "ab", "axis": row.axis, "verdict": side}
+            found += [told | {"annotator": who} for who in ("ann", "bea", "cem")]
+    return found
+
+
+def test_routing_certificates_and_the_alternative_test_are_of_each_axis(run: Path, tmp_path: Path) -> None:
+    made = preferences(run / "preferences.jsonl")
+    assert {row.axis for row in made} == set(AXES)
+    say(run, tmp_path, as_the_judge(made, turned="helpful"))
+    told = json.loads(cai("label", "route", str(run), "--n", "4", "--all-labels", "--json").stdout)["axes"]
+    for axis in AXES:
+        # Where people say the opposite of the judge, calibration on their votes of that axis turns it round; votes of
+        # both axes together would teach it nothing, and a mean of the axes is near chance on both.
+        assert told[axis]["judge"]["n"] > 30
+        assert told[axis]["judge"]["accuracy"] == 1
+        assert told[axis]["alt_test"]["passes"] is True
+    shown = cai("label", "route", str(run), "--n", "4", "--all-labels").stdout
+    assert "helpful: " in shown
+    assert "harmless: " in shown
+    cai("label", "route", str(run), "--axis", "honest", code=2)
+
+
+def test_a_pair_with_a_label_on_one_axis_is_open_on_the_other(run: Path, tmp_path: Path) -> None:
+    made = preferences(run / "preferences.jsonl")
+    say(run, tmp_path, [row for row in as_the_judge(made) if row["axis"] == "helpful"])
+    told = json.loads(cai("label", "route", str(run), "--n", "500", "--all-labels", "--json").stdout)
+    assert told["axes"]["helpful"]["labelled"] > 30
+    assert told["axes"]["harmless"]["labelled"] == 0
+    assert set(told["chosen"]) == set(by_id(items_of(made)))
+    told = json.loads(cai("label", "route", str(run), "--n", "500", "--axis", "helpful", "--json").stdout)
+    assert list(told["axes"]) == ["helpful"]
+    assert len(told["chosen"]) == told["of"] - told["axes"]["helpful"]["labelled"]
+
+
+def test_agreement_of_a_principle_is_of_the_axis_it_was_asked_on(run: Path, tmp_path: Path) -> None:
+    made = preferences(run / "preferences.jsonl")
+    say(run, tmp_path, as_the_judge(made, turned="helpful"))
+    told = json.loads(cai("label", "agreement", str(run), "--json").stdout)
+    asked = {
+        name: {row.axis for row in made if name in row.principle_ids} for row in made for name in row.principle_ids
+    }
+    found = {row["over"]: row for row in told["beside_the_judge"]}
+    seen = 0
+    for name, axes in asked.items():
+        if len(axes) == 1 and f"principle {name}" in found:
+            (axis,) = axes
+            assert found[f"principle {name}"]["judge"]["mean"] == (1 if axis == "harmless" else 0)
+            seen += 1
+    assert seen > 2
+
+
+def test_labels_of_texts_that_have_changed_play_no_part(run: Path, tmp_path: Path) -> None:
+    made = preferences(run / "preferences.jsonl")
+    rows = [row | {"left": "Another text", "right": "Still another"} for row in as_the_judge(made)]
+    told = say(run, tmp_path, rows)
+    assert told["traps"]["text_changed"]["count"] == len(rows)
+    assert "changed" in cai("label", "agreement", str(run), code=2).stderr
+    told = json.loads(cai("label", "route", str(run), "--json").stdout)
+    assert {axis["labelled"] for axis in told["axes"].values()} == {0}
+
+
+def test_a_win_rate_without_its_axis_says_which_there_are(run: Path) -> None:
+    done = cai("label", "winrate", str(run), "cool", code=2)
+    assert "--axis harmless or helpful" in done.stderr
+    assert "0 prompts" in cai("label", "winrate", str(run), "cool", "--axis", "helpful", code=2).stderr
