@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from cai.faults.announce import COMPARED, NEW, NOUN, announces, mentions_answer, wants_revision
 from cai.faults.text import opening, straight
 
 _I = re.IGNORECASE
@@ -24,27 +25,15 @@ _ABOUT_TOKENS = re.compile(r"chat ?template|special token|prompt format|chatml|t
 _REQUEST_LABEL = re.compile(
     rf"\b(?:CritiqueRequest|RevisionRequest)\b|(?:^|\n){_MARK}(?:critique|revision) request{_MARK}:", _I
 )
-_NOUN = r"(?:answer|response|reply|version|message|text|one)"
-_NEW = r"(?:revised|rewritten|updated|improved|corrected|modified|edited|reworked|new|better|revision of)"
 # A heading of its own paragraph: "Critique:", "**Revised answer:**". "Revision: 1.2" heads a document.
 _LABEL = re.compile(
-    rf"(?:^|\n[ \t]*\n){_MARK}(?:(critique|critic|criticism)|(revision|(?:my |the |your )?{_NEW} {_NOUN}))"
+    rf"(?:^|\n[ \t]*\n){_MARK}(?:(?P<critique>critique|critic|criticism)|"
+    rf"(?P<revision>revision|(?:my |the |your )?{NEW} {NOUN})|"
+    rf"(?P<compared>(?:my |the |your |a )?{COMPARED} (?:answer|response|reply)))"
     rf"{_MARK}:(?!{_MARK}[ \t]*[A-Za-z]?\d)",
     _I,
 )
-_PREAMBLE = re.compile(
-    rf"\b(?:here(?:'s| is| are)|below is|this is|i present|i offer) (?:an? |the |my |your |our )?(?:more \w+ )?"
-    rf"{_NEW},? (?:(?:and|more|less) \w+,? ){{0,2}}(?P<noun>answer|response|reply|version|message|text)\b"
-    rf"(?! of (?:your|this)\b)|^\W*(?:(?:a|the|my|your) )?{_NEW},? (?:\w+ )?(?:answer|response|reply)\b[^.\n]{{0,80}}:",
-    _I,
-)
-_GIVES_REVISION = re.compile(rf"\bhere(?:'s| is) (?:an? |the |my )?{_NEW} {_NOUN}\b[^.\n]{{0,80}}:", _I)
-_REWROTE = re.compile(
-    r"\b(?:i(?:'ve| have)?|i(?:'ll| will)) (?:just |now |also |carefully )?(?:rewrit(?:e|ten)|rewrote|revised?|"
-    r"updated?|modif(?:y|ied)|correct(?:ed)?|rephrased?|reworked|removed|edit(?:ed)?) (?:the |my |this |your )?"
-    r"(?:(?:previous|last|original|earlier|initial|above) )?(?:response|answer|reply|problems? named|issues? named)\b",
-    _I,
-)
+_GIVES_REVISION = re.compile(rf"\bhere(?:'s| is) (?:an? |the |my )?{NEW} {NOUN}\b[^.\n]{{0,80}}:", _I)
 _AS_PER = re.compile(
     r"\b(?:as per|per|based on|according to|in light of|following|in response to|considering|addressing|"
     r"with|to address|in line with) (?P<whose>your|the|this|that) (?:\w+ )?(?:critique|criticisms?|critique request|"
@@ -55,12 +44,8 @@ _SELF_LABEL = re.compile(rf"^{_MARK}(?:assistant|ai|chatbot|bot){_MARK}:", _I)
 
 # What a user says who wants such a text: then it is the answer.
 _WANTS_CRITIQUE = re.compile(r"\b(?:critiqu|criti[cq]|review|feedback|assess|evaluat|analy[sz]|comment on|peer)", _I)
-_WANTS_REVISION = re.compile(
-    r"\b(?:revis|re-?writ|re-?word|re-?phras|edit|proof-?read|improv|correct|fix|polish|paraphras|shorten|refactor|"
-    r"optimi[sz]|simplif|translat|updat|clean|better|grammar|changelog|version|study|exam|draft|faster|"
-    r"make (?:my|it|this|the)|summari[sz])",
-    _I,
-)
+# Whoever learns for an exam, or keeps a document, heads a part with "Revision:".
+_MENTIONS_REVISION = re.compile(r"\b(?:revis|study|studi|exam|test|learn|school|version|history|log\b|document)", _I)
 _WANTS_TURNS = re.compile(
     r"\b(?:humans?\b|users?\b|dialogues?|conversation|script|transcript|chat|interview|play\b|scene|role-?play|faq|"
     r"q ?& ?a|log\b|persona)",
@@ -68,7 +53,6 @@ _WANTS_TURNS = re.compile(
 )
 _WANTS_REPETITION = re.compile(r"\b(?:times|repeat\w*|over and over|again and again|copies of)\b", _I)
 _MENTIONS_PARTIES = re.compile(r"\b(?:assistants?|chatbots?|models?|ai|humans?|users?)\b", _I)
-_MENTIONS_ANSWER = re.compile(r"\b(?:respon[sd]|answer|repl(?:y|ies))", _I)
 _WANTS_LETTER = re.compile(
     r"\b(?:feedback|review|customer|complain|e-?mail|letter|message|thank|apolog|repl(?:y|ies)|respon[sd]|note|comment|"
     r"critique|suggestion|speech)",
@@ -155,35 +139,38 @@ def scaffold(text: str, asked: str, *, had_answer: bool) -> bool:
     if tokens(text, asked):
         return True
     plain = straight(text)
-    critique_wanted, revision_wanted = bool(_WANTS_CRITIQUE.search(asked)), bool(_WANTS_REVISION.search(asked))
+    critique_wanted = bool(_WANTS_CRITIQUE.search(asked))
     lower = plain.casefold()
     request = _REQUEST_LABEL.search(plain) if "request" in lower else None
     if request and request.group().strip().casefold() not in asked.casefold():
         return True
-    for label in _LABEL.finditer(plain):
-        wanted = critique_wanted if label.group(1) else revision_wanted or critique_wanted
-        if not wanted:
-            return True
-    preamble = _PREAMBLE.search(opening(text))
-    if preamble and had_answer and preamble["noun"] in ("version", "message", "text"):
-        preamble = None
-    if not revision_wanted and (preamble or _remark(plain)):
+    if any(not _label_wanted(label, asked, had_answer=had_answer) for label in _LABEL.finditer(plain)):
+        return True
+    if announces(plain, asked, had_answer=had_answer):
         return True
     if _SELF_LABEL.search(plain) and not _WANTS_TURNS.search(asked):
         return True
     return not critique_wanted and ("criti" in lower or "request" in lower) and _named_critique(plain)
 
 
+def _label_wanted(label: re.Match[str], asked: str, *, had_answer: bool) -> bool:
+    if label["critique"]:
+        return _WANTS_CRITIQUE.search(asked) is not None
+    if label["compared"]:
+        return had_answer or mentions_answer(asked)
+    named = label["revision"].casefold()
+    if named.endswith(("answer", "response", "reply")) and not (had_answer or mentions_answer(asked)):
+        return False
+    if named == "revision" and label.start() and _MENTIONS_REVISION.search(asked):
+        return True
+    return wants_revision(asked) or _WANTS_CRITIQUE.search(asked) is not None
+
+
 def writes_revision(text: str) -> bool:
     """Whether a critique goes on to write the loop's next step: its labels, or "Here is the revised answer:"."""
     plain = straight(text)
     label = _LABEL.search(plain)
-    return bool(_REQUEST_LABEL.search(plain) or (label and label.group(2)) or _GIVES_REVISION.search(plain))
-
-
-def _remark(plain: str) -> bool:
-    """ "I have rewritten my answer ...": before the answer or after it, not in the middle of a story."""
-    return bool(_REWROTE.search(plain[:300]) or _REWROTE.search(plain[-300:]))
+    return bool(_REQUEST_LABEL.search(plain) or (label and label["revision"]) or _GIVES_REVISION.search(plain))
 
 
 def _named_critique(plain: str) -> bool:
@@ -201,7 +188,7 @@ def point_of_view(text: str, asked: str, *, had_answer: bool) -> bool:
     if writes_turn(text, asked):
         return True
     start = opening(text, sentences=3)
-    answer_meant = bool(_MENTIONS_ANSWER.search(asked) or _WANTS_CRITIQUE.search(asked))
+    answer_meant = bool(mentions_answer(asked) or _WANTS_CRITIQUE.search(asked))
     if not answer_meant:
         if (_ABOUT_ASSISTANT.search(start) and not _MENTIONS_PARTIES.search(asked)) or _ABOUT_ANSWER.search(start):
             return True
