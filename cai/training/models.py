@@ -105,6 +105,30 @@ def load_model(folder: Path, kind: Kind, *, dtype: str, pad: int, seed: int) -> 
     return model
 
 
+def held_in(dtype: str, *, adapters: bool) -> str:
+    """The type that a model to be trained is held in.
+
+    Eight bits of a bfloat16 weight do not hold a step of 1e-5: where every weight is trained they are float32, and
+    `dtype` is that of the arithmetic alone (autocast). A base under adapters is not trained, and may be `dtype`.
+    """
+    return dtype if adapters else "float32"
+
+
+def load_trained(folder: Path, kind: Kind, *, lora: Lora | None, dtype: str, pad: int, seed: int) -> Any:
+    """A model to be trained, see `held_in`; a reward head is float32 also on a bfloat16 base, for it is always trained.
+
+    peft makes its own adapters float32.
+    """
+    model = load_model(folder, kind, dtype=held_in(dtype, adapters=lora is not None), pad=pad, seed=seed)
+    if kind == "reward":
+        model.score.float().register_forward_pre_hook(_as_weight)  # outside of autocast as well
+    return model
+
+
+def _as_weight(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (arguments[0].to(module.weight.dtype),)
+
+
 def peft_config(lora: Lora | None, kind: Kind) -> Any:
     """peft's own, or None for training every weight."""
     if lora is None:

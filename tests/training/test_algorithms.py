@@ -98,6 +98,57 @@ def test_leaves_a_checkpoint_that_loads_and_learns(tmp_path: Path, name: str) ->
     assert max(moved) > 1e-4
 
 
+def as_bfloat16(folder: Path) -> dict[str, Any]:
+    """The model there, saved again in bfloat16; its weights."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="bfloat16")
+    model.save_pretrained(folder)
+    return {name: p.detach().float() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["sft", "rm", "dpo", "grpo"])
+def test_bfloat16_trains_every_weight(tmp_path: Path, name: str) -> None:
+    """A step of 1e-5 is less than half of a bfloat16 weight's last bit, so the weights themselves must be float32."""
+    from safetensors.torch import load_file
+
+    class Letters:
+        name = "letters"
+
+        def __call__(self, prompts: Any, answers: Any) -> list[float]:
+            return [float(len(answer)) for answer in answers]
+
+    given = job(tmp_path, name, **({"prompts": tiny_rl.prompts(5), "reward": Letters()} if name == "grpo" else {}))
+    before = as_bfloat16(given.parent)
+    if name == "grpo":
+        settings = {"steps": 1, "batch": 8, "micro_batch": 8, "samples_per_prompt": 4, "max_new_tokens": 3}
+        module = algorithms.load(name)
+        outcome = module.train(given, module.Config(**settings, lora=None, dtype="bfloat16", watch={"prompts": 0}))
+    else:
+        outcome = train(given, max_steps=1, dtype="bfloat16", learning_rate=1e-5)
+    after = load_file(outcome.checkpoint / "model.safetensors")
+    inner = [key for key in before if "layers" in key and key in after]
+    assert inner
+    moved = sum(int((after[key].float() != before[key]).sum()) for key in inner)
+    assert moved > 0.9 * sum(before[key].numel() for key in inner)
+
+
+def test_adapters_and_reward_head_are_float32_on_a_bfloat16_base(tmp_path: Path) -> None:
+    from peft import get_peft_model
+
+    from cai.training.models import Lora, load_trained, peft_config
+
+    lora, given = Lora(rank=2), job(tmp_path, "rm")
+    base = load_trained(given.parent, "reward", lora=lora, dtype="bfloat16", pad=0, seed=0)
+    model = get_peft_model(base, peft_config(lora, "reward"))
+    trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad}
+    assert any("score" in name for name in trained)
+    assert set(trained.values()) == {torch.float32}
+    assert base.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert model(input_ids=torch.tensor([[5, 6, 2]])).logits.shape == (1, 1)
+    assert train(given, max_steps=1, dtype="bfloat16", lora={"rank": 2}).metrics["steps"] == 1
+
+
 def test_adapters_are_merged(tmp_path: Path) -> None:
     given = job(tmp_path, "dpo")
     outcome = train(given, lora={"rank": 4}, max_steps=2)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from cai.training.base import Job, Outcome
 from cai.training.lineage import write_lineage
-from cai.training.models import Kind, Lora, load_model, peft_config, save
+from cai.training.models import Kind, Lora, load_trained, peft_config, save
 from cai.yamlfile import StrictModel
 
 
@@ -62,7 +62,9 @@ def _accelerated() -> bool:
 def whole(job: Job, tokenizer: Any, settings: Any) -> Any:
     """The model as it was before training, in one piece, adapters and all: a place for gathered weights."""
     kind: Kind = "reward" if job.name == "rm" else "causal"
-    model = load_model(job.parent, kind, dtype=settings.dtype, pad=tokenizer.pad_token_id, seed=job.seed)
+    model = load_trained(
+        job.parent, kind, lora=settings.lora, dtype=settings.dtype, pad=tokenizer.pad_token_id, seed=job.seed
+    )
     if settings.lora is None:
         return model
     from peft import get_peft_model

@@ -13,7 +13,7 @@ from cai.records import content_hash, messages_from
 from cai.training.algorithms._common import finish
 from cai.training.base import Job, Outcome, Reward, TrainingError
 from cai.training.data import check_template
-from cai.training.models import Lora, check_parent, load_model, load_tokenizer, peft_config
+from cai.training.models import Lora, check_parent, load_tokenizer, load_trained, peft_config
 from cai.training.watch import WatchConfig
 from cai.yamlfile import StrictModel
 
@@ -105,7 +105,9 @@ def train_online(
     tokenizer.padding_side = "left"
     rows = [{"prompt": [turn.row() for turn in prompt.messages]} for prompt in job.prompts]
     trainer = trainer_class(
-        model=load_model(job.parent, "causal", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
+        model=load_trained(
+            job.parent, "causal", lora=config.lora, dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed
+        ),
         reward_funcs=reward_function(job.reward),
         args=arguments,
         train_dataset=Dataset.from_list(rows),

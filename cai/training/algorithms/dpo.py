@@ -7,7 +7,7 @@ from pydantic import Field
 from cai.training.algorithms._common import Settings, finish
 from cai.training.base import Job, Outcome
 from cai.training.data import check_template, encode, read_pairs
-from cai.training.models import check_parent, load_model, load_tokenizer, peft_config
+from cai.training.models import check_parent, load_tokenizer, load_trained, peft_config
 from cai.training.watch import WatchConfig
 
 HELP = "Direct preference optimisation on soft labels: the simple way, without a reward model."
@@ -51,7 +51,9 @@ def train(job: Job, config: Config) -> Outcome:
     )
     resume = runner.begin(job, config.model_dump(mode="json", exclude={"watch"}), pairs.digest)
     trainer = SoftDPOTrainer(
-        model=load_model(job.parent, "causal", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
+        model=load_trained(
+            job.parent, "causal", lora=config.lora, dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed
+        ),
         args=arguments,
         data_collator=PairCollator(tokenizer.pad_token_id),
         train_dataset=Dataset.from_list([e.row() for e in encoded]),

@@ -10,7 +10,7 @@ from cai.training import rmreport
 from cai.training.algorithms._common import Settings, finish
 from cai.training.base import Job, Outcome
 from cai.training.data import check_template, encode, read_pairs
-from cai.training.models import check_parent, load_model, load_tokenizer, peft_config
+from cai.training.models import check_parent, load_tokenizer, load_trained, peft_config
 
 HELP = "Reward model on soft preference labels; reports whether it can be used."
 
@@ -48,7 +48,9 @@ def train(job: Job, config: Config) -> Outcome:
     arguments = runner.arguments(RewardConfig, job, config, config.arguments())
     resume = runner.begin(job, config.model_dump(mode="json", exclude={"usable_from"}), pairs.digest)
     trainer = SoftRewardTrainer(
-        model=load_model(job.parent, "reward", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed),
+        model=load_trained(
+            job.parent, "reward", lora=config.lora, dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed
+        ),
         args=arguments,
         data_collator=PairCollator(tokenizer.pad_token_id),
         train_dataset=Dataset.from_list([e.row() for e in encoded]),

@@ -9,7 +9,7 @@ from cai.errors import InputError
 from cai.training.algorithms._common import Settings, finish
 from cai.training.base import Job, Outcome
 from cai.training.data import check_template, conversations_digest, read_conversations, tokens
-from cai.training.models import check_parent, load_model, load_tokenizer, peft_config
+from cai.training.models import check_parent, load_tokenizer, load_trained, peft_config
 
 HELP = "Supervised fine-tuning on a run's revisions."
 
@@ -67,7 +67,9 @@ def train(job: Job, config: Config) -> Outcome:
     defaults = {**config.arguments(), "lr_scheduler_type": config.schedule, "packing": False}
     arguments = runner.arguments(SFTConfig, job, config, defaults | {"dataset_kwargs": {"skip_prepare_dataset": True}})
     resume = runner.begin(job, config.model_dump(mode="json"), digest)
-    model = load_model(job.parent, "causal", dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed)
+    model = load_trained(
+        job.parent, "causal", lora=config.lora, dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed
+    )
     trainer = Trainer(
         model=model,
         args=arguments,
