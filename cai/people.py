@@ -44,7 +44,7 @@ def judged(place: RunFolder) -> list[Preference]:
 
 
 def items(place: RunFolder, only: Path | None = None) -> list[Item]:
-    """The pairs of a run; with `only`, those that a file of `cai label route` names, in its order.
+    """The pairs of a run; with `only`, those that a file of `cai label route` or a merge's quarantine names, each once.
 
     Raises:
         InputError: nothing has been judged, or the file names a pair that is not there.
@@ -52,13 +52,19 @@ def items(place: RunFolder, only: Path | None = None) -> list[Item]:
     found = by_id(items_of(judged(place)))
     if only is None:
         return list(found.values())
-    chosen = []
+    chosen: dict[str, Item] = {}
     for number, row in enumerate(read_rows(only), start=1):
-        name = str(row.get("comparison_id", ""))
+        name = comparison_of(row)
         if name not in found:
             raise InputError(f"no comparison {name!r} in this run", where=f"{only}:{number}")
-        chosen.append(found[name])
-    return chosen
+        chosen[name] = found[name]
+    return list(chosen.values())
+
+
+def comparison_of(row: Mapping[str, Any]) -> str:
+    """The comparison that a row of `cai label route`, or one that a merge set aside, is about; "" for none."""
+    inside = row.get("input")
+    return str(row.get("comparison_id") or (inside.get("comparison_id", "") if isinstance(inside, Mapping) else ""))
 
 
 def export_tasks(run: Path, out: Path, format_name: str, *, only: Path | None = None, limit: int | None = None) -> int:

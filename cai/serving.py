@@ -13,8 +13,11 @@ from typing import Any
 from cai import people, runs
 from cai.constitution.load import load_constitution
 from cai.errors import InputError, MissingDependency
-from cai.labels.items import Item, p_of_a
+from cai.labels.events import effective
+from cai.labels.items import p_of_a
 from cai.labels.page import desk
+from cai.labels.page.addresses import link, reached_by
+from cai.labels.page.limits import plain
 from cai.labels.page.store import Store
 from cai.runs import RunFolder
 from cai.store import read_rows
@@ -25,8 +28,10 @@ class Serving:
     """What is served, and to whom.
 
     Attributes:
-        axes: empty: the axes the judge was asked about.
-        gold: JSONL of `comparison_id` and `verdict` (a or b).
+        axes: empty: the axes the judge was asked about. The modes `rating` and `ranking` ask about one.
+        items: a file of `cai label route`, or `merge-quarantine.jsonl`, whose pairs get one more person each.
+        gold: JSONL of `comparison_id`, `verdict` (a or b) and, where several axes are asked about, `axis`.
+        allow_hosts: further names under which the page may be asked for, as behind a proxy.
     """
 
     run: Path
@@ -40,40 +45,90 @@ class Serving:
     items: Path | None = None
     gold: Path | None = None
     hint: bool = False
+    allow_hosts: tuple[str, ...] = ()
 
 
-def tasks(asked: Serving) -> tuple[RunFolder, list[desk.Task], tuple[str, ...]]:
-    """The run, what is to be labelled, and the axes asked about.
+@dataclass(frozen=True)
+class Work:
+    """What is to be labelled.
+
+    Attributes:
+        others: tasks of the run that are not handed out now.
+        more, not_for: of pairs that were set aside, how many further people, and who has spoken already.
+    """
+
+    place: RunFolder
+    tasks: list[desk.Task]
+    others: list[desk.Task]
+    axes: tuple[str, ...]
+    more: dict[str, int]
+    not_for: dict[str, frozenset[str]]
+
+
+def work(asked: Serving) -> Work:
+    """What is to be labelled, and which axes are asked about.
 
     Raises:
-        InputError: nothing has been judged, or a file names a pair that is not in the run.
+        InputError: nothing has been judged, a file names a pair that is not in the run, or an option does not go with
+            the mode.
     """
     place = runs.open_run(asked.run)
-    found = people.items(place, asked.items)
-    right = _gold(asked.gold, {item.comparison_id for item in found}) if asked.gold else {}
     made = people.judged(place)
-    hints = {row.comparison_id: p for row in made if (p := p_of_a(row)) is not None}
     axes = asked.axes or tuple(sorted({row.axis for row in made})) or ("",)
-    items = [_with_gold(item, right) for item in found]
-    return place, desk.tasks_of(items, asked.mode, hints), axes
+    if asked.mode != "pairs":
+        _check_mode(asked, axes)
+    found, every = people.items(place, asked.items), people.items(place)
+    hints = {(row.comparison_id, row.axis): p for row in made if (p := p_of_a(row)) is not None}
+    gold = _gold(asked.gold, {item.comparison_id for item in found}, axes) if asked.gold else {}
+    tasks = desk.tasks_of(found, asked.mode, hints, gold)
+    more, not_for = _further(place, asked.items) if asked.items and asked.mode == "pairs" else ({}, {})
+    return Work(place, tasks, desk.tasks_of(every, asked.mode, hints), axes, more, not_for)
 
 
-def _with_gold(item: Item, right: dict[str, str]) -> Item:
-    import dataclasses
+def _check_mode(asked: Serving, axes: tuple[str, ...]) -> None:
+    """Options that a question about single answers cannot honour are refused, not ignored."""
+    for given, name in ((asked.gold, "--gold"), (asked.hint, "--show-ai")):
+        if given:
+            raise InputError(f"{name} is about pairs, not for the mode {asked.mode}", mend="leave it out")
+    if len(axes) != 1:
+        raise InputError(
+            f"the mode {asked.mode} asks one question, the judge was asked {len(axes)}: {', '.join(axes)}",
+            mend=f"--axes {next(axis for axis in axes if axis)}, one page an axis",
+        )
 
-    return dataclasses.replace(item, gold=right.get(item.comparison_id, ""))
 
-
-def _gold(path: Path, known: set[str]) -> dict[str, str]:
-    found = {}
+def _gold(path: Path, known: set[str], axes: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
     for number, row in enumerate(read_rows(path), start=1):
         name, verdict = str(row.get("comparison_id", "")), row.get("verdict")
+        axis = row.get("axis", axes[0] if len(axes) == 1 else None)
         if name not in known or verdict not in ("a", "b"):
             raise InputError(
-                "a gold row needs a comparison_id of this run and a verdict, a or b", where=f"{path}:{number}"
+                "a gold row needs a comparison_id of what is served and a verdict, a or b", where=f"{path}:{number}"
             )
-        found[name] = str(verdict)
+        if axis not in axes:
+            raise InputError("a gold row needs the axis it is right about", where=f"{path}:{number}", mend=str(axes))
+        found.setdefault(name, {})[str(axis)] = str(verdict)
     return found
+
+
+def _further(place: RunFolder, path: Path) -> tuple[dict[str, int], dict[str, frozenset[str]]]:
+    """Of the pairs that a merge set aside: people still wanted, which is one more than had spoken when it was."""
+    events = people.events_of(place)
+    speaker = {label.id: label.annotator for label in events}
+    now: dict[tuple[str, str], set[str]] = {}
+    for label in effective(events):
+        now.setdefault((label.comparison_id, label.axis), set()).add(label.annotator)
+    more: dict[str, int] = {}
+    spoke: dict[str, set[str]] = {}
+    for row in read_rows(path):
+        if row.get("stage") == "merge":
+            name = people.comparison_of(row)
+            key = name, str(row["input"].get("axis", ""))
+            then = {speaker[each] for each in row["input"].get("labels", ()) if each in speaker}
+            more[name] = max(more.get(name, 0), len(then) + 1 - len(now.get(key, ())), 0)
+            spoke.setdefault(name, set()).update(now.get(key, ()))
+    return more, {name: frozenset(who) for name, who in spoke.items()}
 
 
 def application(asked: Serving) -> tuple[Any, Store]:
@@ -87,16 +142,24 @@ def application(asked: Serving) -> tuple[Any, Store]:
         from cai.labels.page.server import Page, app
     except ImportError as error:
         raise MissingDependency(f"the page needs starlette: {error}", mend="pip install 'cai[label]'") from error
-    place, found, axes = tasks(asked)
-    if not found:
+    found = work(asked)
+    if not found.tasks:
         raise InputError("there is nothing to label", where=str(asked.run))
-    store = Store(place.label_page, overlap=asked.overlap, quota=asked.quota)
-    constitution = load_constitution(place.path)
+    store = Store(found.place.label_page, overlap=asked.overlap, quota=asked.quota)
+    constitution = load_constitution(found.place.path)
     guidelines = [(bound.principle.title, bound.principle.asks.strip()) for bound in constitution.principles]
-    hosts = Page.hosts | (
-        {asked.host.lower()} if asked.host not in ("0.0.0.0", "::") else {socket.gethostname().lower()}
+    hosts = Page.hosts | {plain(name.lower()) for name in (*reached_by(asked.host), *asked.allow_hosts)}
+    page = Page(
+        found.tasks,
+        asked.mode,
+        found.axes,
+        guidelines,
+        asked.hint,
+        hosts,
+        others=found.others,
+        more=found.more,
+        not_for=found.not_for,
     )
-    page = Page(tuple(found), asked.mode, axes, guidelines, asked.hint, frozenset(hosts))
     return app(page, store), store
 
 
@@ -122,11 +185,21 @@ def serve(asked: Serving, say: Callable[[str], None], *, renew: bool = False) ->
         except OSError as error:
             raise InputError(f"cannot listen on {asked.host}:{asked.port}: {error.strerror}", mend="--port") from error
         port = listener.getsockname()[1]
+        best, *others = reached_by(asked.host)
         for name in asked.annotators:
-            link = f"http://{asked.host}:{port}/#token={made[name]}" if name in made else "has a link already (--renew)"
-            say(f"{name}: {link}")
+            say(f"{name}: {link(best, port, made[name]) if name in made else 'has a link already (--renew)'}")
+        if others:
+            say(f"the same links work with {', '.join(link(each, port) for each in others)}")
+            say("links and answers cross the network unencrypted: put a TLS proxy before the page, and --allow-host")
         say("Ctrl-C ends; every verdict is on disk before the next item is shown")
-        config = uvicorn.Config(page, log_level="warning", access_log=False, server_header=False)
+        config = uvicorn.Config(
+            page,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            # A proxy may say for whom it asks only where one is expected: else anybody here could pose as others.
+            proxy_headers=bool(asked.allow_hosts),
+        )
         log = runs.open_run(asked.run).labels
         store.hand_over(log)  # of a session that was killed
         with _ended_by_signals(), contextlib.suppress(KeyboardInterrupt):

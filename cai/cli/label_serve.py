@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             ("cai label serve runs/demo --annotators ann,bea --overlap 2", "two people see every pair"),
             ("cai label serve runs/demo --items next.jsonl", "the pairs that `cai label route` chose"),
+            ("cai label serve runs/demo --items runs/demo/merge-quarantine.jsonl", "one more person on each set aside"),
             ("cai label serve runs/demo --mode ranking", "all answers to a prompt at once"),
         )
     )(serve)
@@ -31,16 +32,28 @@ def serve(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; this machine only by default.")
     ] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host", help="A further name the page may be asked for, as behind a proxy.", metavar="NAME"
+        ),
+    ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8642,
     overlap: Annotated[int, typer.Option("--overlap", min=1, help="People who see each item.")] = 1,
     quota: Annotated[int, typer.Option("--quota", min=0, help="Most items a person; 0: no limit.")] = 0,
     mode: Annotated[Literal["pairs", "rating", "ranking"], typer.Option("--mode")] = "pairs",
     axes: Annotated[
-        str, typer.Option("--axes", help="Questions asked, e.g. helpful,harmless; by default those of the judge.")
+        str,
+        typer.Option(
+            "--axes", help="Questions asked, e.g. helpful,harmless; by default the judge's. One if not pairs."
+        ),
     ] = "",
-    items: Annotated[Path | None, typer.Option("--items", help="Only the pairs of this file of `route`.")] = None,
+    items: Annotated[
+        Path | None, typer.Option("--items", help="Only the pairs of this file of `route`, or of a merge's quarantine.")
+    ] = None,
     gold: Annotated[
-        Path | None, typer.Option("--gold", help="JSONL of comparison_id and verdict (a or b), to check people.")
+        Path | None,
+        typer.Option("--gold", help="JSONL of comparison_id, verdict (a or b) and axis if several, to check people."),
     ] = None,
     show_ai: Annotated[bool, typer.Option("--show-ai", help="Show what the AI judge says (biases people).")] = False,
     renew: Annotated[bool, typer.Option("--renew", help="New links; the old ones are void.")] = False,
@@ -67,6 +80,7 @@ def serve(
         items=items,
         gold=gold,
         hint=show_ai,
+        allow_hosts=tuple(allow_host or ()),
     )
 
     def say(line: str) -> None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from cai.records import Preference, comes_first
-from cai.serving import Serving
+from cai.serving import Serving, application
+
+OWN = "http://127.0.0.1:8642"
+HEADERS = {"x-cai": "1", "origin": OWN}
 
 MARKUP = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> & <b>bold</b>"
 RECIPE = """
@@ -47,3 +54,27 @@ def judged_run(folder: Path, prompts: int = 4) -> Path:
 
 def serving(run: Path, **more: object) -> Serving:
     return Serving(run, ("ann", "bea"), **more)  # type: ignore[arg-type]
+
+
+class Desk:
+    """An application with a client for each person."""
+
+    def __init__(self, asked: Serving) -> None:
+        self.app, self.store = application(asked)
+        self.log = asked.run / "labels.jsonl"
+        self.tokens = self.store.invite(asked.annotators)
+
+    def client(self, **more: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=OWN, headers=HEADERS, **more)
+
+    async def login(self, name: str) -> httpx.AsyncClient:
+        client = self.client()
+        reply = await client.post("/api/login", json={"token": self.tokens[name]})
+        assert reply.status_code == 200
+        return client
+
+
+def say(task: dict[str, Any], verdict: str = "left", **more: Any) -> dict[str, Any]:
+    axes = {"": {"verdict": verdict, "strength": None}}
+    said = {"axes": axes, "note": "", **more}
+    return {"id": str(uuid.uuid4()), "task": task["id"], "ticket": task["ticket"], "seconds": 3.5, "said": said}

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,11 @@ import pytest
 
 pytest.importorskip("starlette")
 
-import httpx
-
 from cai.labels.events import effective, read_labels
 from cai.labels.items import items_of
 from cai.records import Preference
-from cai.serving import Serving, application
-from tests.labels.page import MARKUP, judged_run, serving
-
-OWN = "http://127.0.0.1:8642"
-HEADERS = {"x-cai": "1", "origin": OWN}
+from cai.serving import Serving
+from tests.labels.page import MARKUP, Desk, judged_run, say, serving
 
 
 @pytest.fixture(scope="module")
@@ -46,34 +40,11 @@ def run(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-class Desk:
-    """An application with a client for each person."""
-
-    def __init__(self, asked: Serving) -> None:
-        self.app, self.store = application(asked)
-        self.log = asked.run / "labels.jsonl"
-        self.tokens = self.store.invite(asked.annotators)
-
-    def client(self, **more: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=OWN, headers=HEADERS, **more)
-
-    async def login(self, name: str) -> httpx.AsyncClient:
-        client = self.client()
-        reply = await client.post("/api/login", json={"token": self.tokens[name]})
-        assert reply.status_code == 200
-        return client
-
-
 @pytest.fixture
 def desk(run: Path) -> Iterator[Desk]:
     found = Desk(serving(run))
     yield found
     found.store.close()
-
-
-def say(task: dict[str, Any], verdict: str = "left", **more: Any) -> dict[str, Any]:
-    axes = {"": {"verdict": verdict, "strength": None}}
-    return {"id": str(uuid.uuid4()), "task": task["id"], "seconds": 3.5, "said": {"axes": axes, "note": "", **more}}
 
 
 def test_no_request_without_a_token_gets_data(desk: Desk) -> None:
@@ -106,7 +77,7 @@ def test_headers_hosts_and_origins(desk: Desk) -> None:
         for headers in ({"origin": "http://evil.example"}, {"x-cai": ""}, {"content-type": "text/plain"}):
             reply = await client.post("/api/verdict", content=json.dumps(say(task)), headers=headers)
             assert reply.status_code == 403, headers
-        large = await client.post("/api/verdict", json=say(task, note="x" * 600_000))
+        large = await client.post("/api/verdict", json=say(task, note="x" * 1_200_000))
         assert large.status_code == 413
 
     asyncio.run(go())
@@ -136,7 +107,7 @@ def test_the_same_verdict_twice_is_one_and_undo_takes_it_back(desk: Desk, run: P
         again = await client.post("/api/verdict", json=verdict)
         assert first.json()["progress"]["done"] == again.json()["progress"]["done"] == 1
         assert first.json()["task"]["id"] != task["id"]
-        back = (await client.post("/api/undo", json={})).json()
+        back = (await client.post("/api/undo", json={"verdict": first.json()["last"]})).json()
         assert back["task"]["id"] == task["id"]
         assert back["said"]["axes"][""]["verdict"] == "left"
         assert (await client.post("/api/verdict", json=say(task, "right"))).status_code == 200
@@ -166,7 +137,8 @@ def test_malformed_verdicts_are_refused(desk: Desk) -> None:
         for said in wrong:
             reply = await client.post("/api/verdict", json={**say(task), "said": said})
             assert reply.status_code == 400, said
-        assert (await client.post("/api/verdict", json={**say(task), "task": "nowhere"})).status_code == 400
+        assert (await client.post("/api/verdict", json={**say(task), "id": "../../etc"})).status_code == 400
+        assert (await client.post("/api/verdict", json={**say(task), "task": "nowhere"})).status_code == 409
         assert desk.store.given() == []
 
     asyncio.run(go())
@@ -227,7 +199,7 @@ def test_rankings_and_ratings_become_pairs(run: Path) -> None:
         task = (await client.get("/api/next")).json()["task"]
         assert len(task["answers"]) == 3
         said = {"ranking": [1, 2, 2], "note": ""}
-        reply = await client.post("/api/verdict", json={"id": str(uuid.uuid4()), "task": task["id"], "said": said})
+        reply = await client.post("/api/verdict", json={**say(task), "said": said})
         assert reply.status_code == 200, reply.text
 
     asyncio.run(go())
@@ -321,7 +293,7 @@ def test_what_was_said_means_the_same_whatever_is_served_later(run: Path) -> Non
         client = await desk.login("ann")
         task = (await client.get("/api/next")).json()["task"]
         said = {"ranking": [1, 2, 3], "note": ""}
-        await client.post("/api/verdict", json={"id": str(uuid.uuid4()), "task": task["id"], "said": said})
+        await client.post("/api/verdict", json={**say(task), "said": said})
 
     asyncio.run(go())
     desk.store.close()
@@ -338,7 +310,7 @@ def test_taking_back_is_handed_over_after_the_verdict_was(desk: Desk, run: Path)
         task = (await client.get("/api/next")).json()["task"]
         await client.post("/api/verdict", json=say(task))
         assert desk.store.hand_over(desk.log) == 1
-        await client.post("/api/undo", json={})
+        await client.post("/api/undo", json={"verdict": desk.store.last("ann")})
         assert desk.store.hand_over(desk.log) == 1
         assert desk.store.hand_over(desk.log) == 0
 

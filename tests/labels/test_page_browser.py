@@ -45,6 +45,8 @@ CONTRAST = """() => {
 NAMELESS = """() => [...document.querySelectorAll("button, input, textarea, progress, dialog, section, article")]
   .filter((n) => !(n.getAttribute("aria-label") || n.getAttribute("aria-labelledby") || n.textContent.trim()
     || (n.labels && n.labels.length))).map((n) => n.outerHTML.slice(0, 80))"""
+KEPT = """(kind) => Object.keys(localStorage).filter((name) => name.split(":")[2] === kind)
+  .map((name) => JSON.parse(localStorage.getItem(name)))"""
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +156,7 @@ def test_a_second_tab_and_a_lost_network_lose_and_double_nothing(browser: Any, s
     page.locator("#status").filter(has_text="No connection").wait_for()
     page.context.set_offline(False)
     done(page, 2)
-    assert page.evaluate("localStorage.getItem('cai-label-queue')") == "[]"
+    assert page.evaluate(KEPT, "queue") == []
     page.context.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cai.errors import InputError
@@ -14,7 +14,7 @@ from cai.records import Candidate, HumanLabel, Messages, content_hash
 Mode = Literal["pairs", "rating", "ranking"]
 MODES: tuple[Mode, ...] = ("pairs", "rating", "ranking")
 VERDICTS = ("left", "right", "tie", "both_bad", "skip")
-LONGEST_NOTE = 20_000
+LONGEST_NOTE, LONGEST_EDIT = 20_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Task:
     Attributes:
         answers: in their own order; for a pair the comparison's a and b.
         comparisons: of each pair of answers (by place), its comparison id.
-        gold: the right verdict (`a` or `b`) where the task checks annotators.
-        hint: what the AI judge says (probability of the first answer), shown only where that is asked for.
+        gold: by axis, the right verdict (`a` or `b`) where the task checks annotators.
+        hints: by axis, what the AI judge says (probability of the first answer), shown only where that is asked for.
     """
 
     id: str
@@ -35,13 +35,26 @@ class Task:
     answers: tuple[Candidate, ...]
     comparisons: Mapping[tuple[int, int], str]
     text_hash: str
-    gold: str = ""
-    hint: float | None = None
+    gold: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, float] = field(default_factory=dict)
 
 
-def tasks_of(items: Sequence[Item], mode: Mode, hints: Mapping[str, float]) -> list[Task]:
-    """Tasks in the order of the items; in the other modes one a group, with all its answers that items name."""
+def tasks_of(
+    items: Sequence[Item],
+    mode: Mode,
+    hints: Mapping[tuple[str, str], float] | None = None,
+    gold: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Task]:
+    """Tasks in the order of the items; in the other modes one a group, with all its answers that items name.
+
+    Args:
+        hints: the judge's probability of a, by comparison and axis.
+        gold: right verdicts, by comparison and then by axis.
+    """
     if mode == "pairs":
+        told: dict[str, dict[str, float]] = {}
+        for (name, axis), p in (hints or {}).items():
+            told.setdefault(name, {})[axis] = p
         return [
             Task(
                 item.comparison_id,
@@ -51,8 +64,8 @@ def tasks_of(items: Sequence[Item], mode: Mode, hints: Mapping[str, float]) -> l
                 (item.a, item.b),
                 {(0, 1): item.comparison_id},
                 item.text_hash,
-                item.gold,
-                hints.get(item.comparison_id),
+                (gold or {}).get(item.comparison_id, {}),
+                told.get(item.comparison_id, {}),
             )
             for item in items
         ]
@@ -88,30 +101,47 @@ def order_for(task: Task, annotator: str) -> tuple[int, ...]:
     )
 
 
+def ticket(task: Task, annotator: str) -> str:
+    """What a verdict must bring back: it stands for this person, this order and these texts, and tells none of them.
+
+    Without it a verdict would be read by whoever's cookie the browser holds when it arrives, and in their order.
+    """
+    return content_hash("ticket", task.id, annotator, list(order_for(task, annotator)), task.text_hash)
+
+
 def shown(task: Task, annotator: str, *, hint: bool) -> dict[str, Any]:
     """What the page gets: no ids of answers, no gold, nothing of the judge unless `hint`."""
     order = order_for(task, annotator)
     row: dict[str, Any] = {
         "id": task.id,
+        "ticket": ticket(task, annotator),
         "messages": [turn.row() for turn in task.messages],
         "answers": [task.answers[k].text for k in order],
     }
-    if hint and task.hint is not None:
-        row["hint"] = round(task.hint if order == (0, 1) else 1 - task.hint, 3)
+    if hint and task.hints:
+        row["hints"] = {axis: round(p if order == (0, 1) else 1 - p, 3) for axis, p in task.hints.items()}
     return row
 
 
-def check(payload: Any, mode: Mode, axes: Sequence[str], count: int) -> dict[str, Any]:
+def check(payload: Any, mode: Mode, axes: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
     """A verdict's payload, only what belongs in it.
+
+    Args:
+        axes: what is asked; in the modes `rating` and `ranking` exactly one.
+        texts: the answers, in the order in which they were shown.
 
     Raises:
         InputError: it is not one.
     """
     if not isinstance(payload, Mapping):
         raise InputError("a verdict must be an object")
-    kept: dict[str, Any] = {"note": _text(payload, "note"), "edits": _edits(payload, count)}
+    count = len(texts)
+    kept: dict[str, Any] = {"note": _text(payload, "note"), "edits": _edits(payload, texts)}
     if payload.get("skip") is True:
-        return kept | {"skip": True}
+        # Said of every axis: an earlier verdict on the same item is replaced on all of them.
+        return kept | {"skip": True, "axes": {axis: {"verdict": "skip", "strength": None} for axis in axes}}
+    if mode != "pairs":
+        kept["axis"] = axes[0]
     if mode == "rating":
         ratings: Any = payload.get("ratings")
         if not _whole(ratings, count) or any(not 1 <= value <= 5 for value in ratings):
@@ -150,20 +180,28 @@ def _text(payload: Mapping[str, Any], name: str) -> str:
     value = payload.get(name, "")
     if not isinstance(value, str) or len(value) > LONGEST_NOTE:
         raise InputError(f"{name} must be a text of at most {LONGEST_NOTE} characters")
-    return value
+    return whole(value)
 
 
-def _edits(payload: Mapping[str, Any], count: int) -> dict[str, str]:
+def _edits(payload: Mapping[str, Any], texts: Sequence[str]) -> dict[str, str]:
+    """The answer that was rewritten, by its place; an answer left as it was is no edit."""
     found = payload.get("edits") or {}
-    if not isinstance(found, Mapping):
-        raise InputError("edits must be an object")
+    if not isinstance(found, Mapping) or len(found) > 1:
+        raise InputError("edits must be an object with at most one answer, by its place")
     kept = {}
     for place, text in found.items():
-        if str(place) not in {str(k) for k in range(count)} or not isinstance(text, str) or len(text) > 100_000:
+        if str(place) not in {str(k) for k in range(len(texts))} or not isinstance(text, str):
             raise InputError("an edit must be a text at the place of an answer")
-        if text.strip():
-            kept[str(place)] = text
+        if len(text) > LONGEST_EDIT:
+            raise InputError(f"an edit has at most {LONGEST_EDIT} characters")
+        if text.strip() and text != texts[int(place)]:
+            kept[str(place)] = whole(text)
     return kept
+
+
+def whole(text: str) -> str:
+    """The text with halves of surrogate pairs, which no file and no database takes, as U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 # --- to events --------------------------------------------------------------------------------------------------------
@@ -184,15 +222,19 @@ class Given:
 
 
 def labels(task: Task, given: Given) -> Iterator[HumanLabel]:
-    """The label events of a verdict: one a pair and axis."""
+    """The label events of a verdict: one a pair and axis. An edit is told with the first of them only."""
     order = order_for(task, given.annotator)
     payload = given.payload
-    edits = dict(payload.get("edits") or {})
-    edit = next(iter(edits.values()), "")
-    raw = {key: value for key, value in payload.items() if key not in ("note", "edits")}
+    place, edit = next(iter(dict(payload.get("edits") or {}).items()), ("0", ""))
+    raw = {key: value for key, value in payload.items() if key not in ("note", "edits", "axis")}
     for (one, other), comparison_id in task.comparisons.items():
         first = order.index(one) < order.index(other)
         for axis, verdict, strength in _said(payload, order, one, other):
+            extra: dict[str, Any] = {"order": list(order), "said": raw} if len(order) > 2 else {}
+            if edit:
+                extra["edited"] = task.answers[order[int(place)]].id
+            if axis in task.gold:
+                extra["gold"] = task.gold[axis]
             yield HumanLabel(
                 id=content_hash("page", given.id, comparison_id, axis),
                 comparison_id=comparison_id,
@@ -208,22 +250,20 @@ def labels(task: Task, given: Given) -> Iterator[HumanLabel]:
                 ts=given.ts,
                 supersedes=content_hash("page", given.supersedes, comparison_id, axis) if given.supersedes else None,
                 edit=edit,
-                gold=bool(task.gold),
+                gold=axis in task.gold,
                 source="page",
                 # In the other modes the text hash is the group's, which says nothing of one pair.
                 text_hash=task.text_hash if len(task.answers) == 2 else "",
-                extra={"order": list(order), "said": raw} if len(order) > 2 else {},
+                extra=extra,
             )
-        edit = ""  # a demonstration belongs to the prompt: it is told once
+            edit = ""
 
 
 def _said(
     payload: Mapping[str, Any], order: Sequence[int], one: int, other: int
 ) -> Iterator[tuple[str, str, int | None]]:
     """Axis, verdict and strength in the comparison's own order."""
-    if payload.get("skip"):
-        yield "", "abstain", None
-    elif "axes" in payload:
+    if "axes" in payload:
         turned = order.index(one) > order.index(other)
         for axis, said in payload["axes"].items():
             word, strength = said["verdict"], said["strength"]
@@ -232,7 +272,7 @@ def _said(
     else:
         values = payload.get("ratings") or [-rank for rank in payload["ranking"]]
         gap = values[order.index(one)] - values[order.index(other)]
-        yield "", "a" if gap > 0 else "b" if gap < 0 else "tie", None
+        yield payload.get("axis", ""), "a" if gap > 0 else "b" if gap < 0 else "tie", None
 
 
 def taken_back(label: HumanLabel) -> HumanLabel:

@@ -1,20 +1,24 @@
 """The page's server: Starlette, JSON in and out, nothing without a token.
 
 - A person's token comes in the link's fragment, which no server or log sees; the page exchanges it for a cookie that no
-  script can read and no other site can send.
+  script can read and no other site can send. The cookie is of one run: browsers give cookies to every port of a host.
+- A verdict brings the ticket of what was shown. Where the browser has meanwhile been given to somebody else, it is
+  refused (409) and the page keeps it for its owner.
 - Requests that change something need a JSON body, a header of our own and our own origin; hosts are checked, so that a
-  name that was rebound to this machine gets nothing.
+  name that was rebound to this machine gets nothing: only names we were told, and the very address that was asked.
+- Asking is limited by address before the token is looked at, guessing by address, working by person.
 - A strict content policy: scripts and styles from here only, none inline; no frames.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
-import time
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,11 +33,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cai.errors import CaiError, InputError
 from cai.labels.page import desk
-from cai.labels.page.store import Store
+from cai.labels.page.limits import Limits, network, plain
+from cai.labels.page.store import Offer, Store
+from cai.records import content_hash
 
 STATIC = Path(__file__).resolve().parent / "static"
 COOKIE = "cai_label"
-LARGEST_BODY = 512_000
+ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+LARGEST_BODY = 1_000_000
+"""Bytes: a note and an edit of the longest kind fit, whatever their letters take."""
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -51,10 +59,12 @@ class Page:
     """What is served.
 
     Attributes:
-        axes: questions asked of each pair; "" is the overall one.
+        tasks: what is handed out; `others` may have been, before: verdicts on them are taken.
+        axes: questions asked of each pair; "" is the overall one. In the other modes exactly one.
         guidelines: title and text of each principle.
         hint: show what the AI judge says.
         hosts: names under which the page may be asked for, without port.
+        more, not_for: by task, of those that need further people; see `store.Offer`.
     """
 
     tasks: Sequence[desk.Task]
@@ -62,24 +72,16 @@ class Page:
     axes: Sequence[str]
     guidelines: Sequence[tuple[str, str]]
     hint: bool = False
-    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
+    others: Sequence[desk.Task] = ()
+    more: Mapping[str, int] = field(default_factory=dict)
+    not_for: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-
-class Limits:
-    """A token bucket a key: `rate` requests a second, `burst` at once."""
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self.rate, self.burst = rate, burst
-        self._left: dict[str, tuple[float, float]] = {}
-
-    def allow(self, key: str) -> bool:
-        now = time.monotonic()
-        left, last = self._left.get(key, (float(self.burst), now))
-        left = min(self.burst, left + (now - last) * self.rate)
-        if len(self._left) > 10_000:
-            self._left.clear()
-        self._left[key] = (max(0.0, left - 1), now)
-        return left >= 1
+    def offers(self) -> list[Offer]:
+        return [
+            Offer(task.id, bool(task.gold), self.more.get(task.id), self.not_for.get(task.id, frozenset()))
+            for task in self.tasks
+        ]
 
 
 class _Guard:
@@ -94,7 +96,9 @@ class _Guard:
             return
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        name = plain(host.rsplit(":", 1)[0] if not host.endswith("]") else host)
+        # A page of another name cannot be made to ask for an address, so the address that was asked is safe.
+        asked = plain(str((scope.get("server") or ("",))[0]))
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -103,36 +107,61 @@ class _Guard:
             await send(message)
 
         size = headers.get(b"content-length", b"0")
-        if name not in self.hosts:
-            await JSONResponse({"error": "unknown host"}, 421)(scope, receive, sending)
+        if name not in self.hosts and not (name == asked and _is_address(name)):
+            await JSONResponse({"error": "unknown host; see --allow-host"}, 421)(scope, receive, sending)
         elif not size.isdigit() or int(size) > LARGEST_BODY or b"transfer-encoding" in headers:
             await JSONResponse({"error": "the request is too large"}, 413)(scope, receive, sending)
         else:
             await self.app(scope, receive, sending)
 
 
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
+
+
+class _Reply(JSONResponse):
+    """JSON in ASCII: half a surrogate pair in an answer of a model is escaped, where UTF-8 has no way to write it."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 def app(page: Page, store: Store) -> Starlette:
     """The application."""
     by_id = {task.id: task for task in page.tasks}
-    store.offer([(task.id, bool(task.gold)) for task in page.tasks])
-    requests, failures = Limits(20, 60), Limits(0.2, 20)
+    known = {task.id: task for task in page.others} | by_id
+    cookie = f"{COOKIE}_{store.identity}"
+    store.offer(page.offers())
+    # Fifty people behind one address stay far below the first limit; the second is for guesses, the third a person's.
+    asking, guessing, working = Limits(300, 1500), Limits(0.2, 20), Limits(20, 60)
     # One thread for the database: transactions follow one another anyway, and the loop goes on answering meanwhile.
     pool = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     async def ask(function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: function(*arguments))
 
-    def address(request: Request) -> str:
-        return request.client.host if request.client else "?"
-
-    async def person(request: Request) -> str:
-        token = request.cookies.get(COOKIE, "")
-        if not requests.allow(f"{address(request)} {token[:16]}"):
+    async def named(request: Request, token: str, refusal: str) -> str:
+        """Whose token it is."""
+        address = network(request.client.host if request.client else "?")
+        if not asking.allow(address):
             raise _Refused(429, "too many requests; slow down a little")
         name = await ask(store.who, token) if token else None
         if name is None:
-            raise _Refused(401, "open the link you were given")
+            if not guessing.allow(address):
+                raise _Refused(429, "too many wrong links; wait a minute")
+            raise _Refused(401, refusal)
+        if not working.allow(name):
+            raise _Refused(429, "too many requests; slow down a little")
         return str(name)
+
+    async def person(request: Request) -> str:
+        return await named(request, request.cookies.get(cookie, ""), "open the link you were given")
+
+    def key_of(name: str) -> str:
+        return content_hash("person", store.identity, name, length=16)
 
     def same_origin(request: Request) -> None:
         origin = request.headers.get("origin")
@@ -144,7 +173,7 @@ def app(page: Page, store: Store) -> Starlette:
     async def body(request: Request) -> dict[str, Any]:
         try:
             found = json.loads(await request.body())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _Refused(400, "the request is not JSON") from error
         if not isinstance(found, dict):
             raise _Refused(400, "the request is not an object")
@@ -153,19 +182,18 @@ def app(page: Page, store: Store) -> Starlette:
     async def told(name: str, task_id: str | None, **more: Any) -> JSONResponse:
         task = by_id.get(task_id or "")
         row = None if task is None else desk.shown(task, name, hint=page.hint)
-        return JSONResponse({"task": row, "progress": await ask(store.progress, name), **more})
+        if row is not None:
+            row["ticket"] = f"{key_of(name)}.{row['ticket']}"
+        last = await ask(store.last, name)
+        return _Reply({"task": row, "progress": await ask(store.progress, name), "last": last, **more})
 
     async def login(request: Request) -> Response:
         same_origin(request)
         token = str((await body(request)).get("token", ""))
-        name = await ask(store.who, token) if token else None
-        if name is None:
-            if not failures.allow(address(request)):
-                raise _Refused(429, "too many wrong links; wait a minute")
-            raise _Refused(401, "this link is not valid; ask for a new one")
-        response = JSONResponse({"name": name})
+        name = await named(request, token, "this link is not valid; ask for a new one")
+        response = _Reply({"name": name})
         response.set_cookie(
-            COOKIE,
+            cookie,
             token,
             httponly=True,
             samesite="strict",
@@ -177,9 +205,9 @@ def app(page: Page, store: Store) -> Starlette:
 
     async def start(request: Request) -> Response:
         name = await person(request)
-        settings = {"name": name, "mode": page.mode, "axes": list(page.axes)}
+        settings = {"name": name, "key": key_of(name), "mode": page.mode, "axes": list(page.axes)}
         guidelines = [{"title": title, "text": text} for title, text in page.guidelines]
-        return JSONResponse({**settings, "guidelines": guidelines, "progress": await ask(store.progress, name)})
+        return _Reply({**settings, "guidelines": guidelines, "progress": await ask(store.progress, name)})
 
     async def following(request: Request) -> Response:
         name = await person(request)
@@ -189,25 +217,32 @@ def app(page: Page, store: Store) -> Starlette:
         same_origin(request)
         name = await person(request)
         given = await body(request)
-        task = by_id.get(str(given.get("task", "")))
-        name_of = given.get("id")
-        if task is None or not isinstance(name_of, str) or not 8 <= len(name_of) <= 64:
-            raise _Refused(400, "a verdict needs the item's id and one of its own")
+        shown_to, _, shown = str(given.get("ticket", "")).partition(".")
+        if shown_to != key_of(name):
+            raise _Refused(409, f"this browser is now used by {name}: open your own link again", why="person")
+        task = known.get(str(given.get("task", "")))
+        own = given.get("id")
+        if not isinstance(own, str) or not ID.fullmatch(own):
+            raise _Refused(400, "a verdict needs an id of its own")
+        if task is None or shown != desk.ticket(task, name):
+            raise _Refused(409, "this item is no longer the one that was shown")
         seconds = given.get("seconds")
         if seconds is not None and (not isinstance(seconds, int | float) or not 0 <= seconds < 1e6):
             raise _Refused(400, "seconds must be a number")
-        payload = desk.check(given.get("said"), page.mode, page.axes, len(task.answers))
+        texts = [task.answers[place].text for place in desk.order_for(task, name)]
+        payload = desk.check(given.get("said"), page.mode, page.axes, texts)
         save = partial(store.save, labels=partial(desk.labels, task))
-        next_id = await ask(save, name_of, task.id, name, payload, seconds)
+        next_id = await ask(save, own, task.id, name, payload, seconds)
         return await told(name, next_id, saved=True)
 
     async def undo(request: Request) -> Response:
         same_origin(request)
         name = await person(request)
-        found = await ask(store.undo, name)
-        if found is None:
-            raise _Refused(409, "there is nothing to take back")
-        return await told(name, found[0], said=found[1])
+        own = (await body(request)).get("verdict")
+        if not isinstance(own, str) or not ID.fullmatch(own):
+            raise _Refused(400, "there is nothing to take back")
+        task_id, said = await ask(store.undo, name, own)
+        return await told(name, task_id, **({} if said is None else {"said": said}))
 
     async def index(request: Request) -> Response:
         return Response((STATIC / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
@@ -215,7 +250,10 @@ def app(page: Page, store: Store) -> Starlette:
     async def refused(request: Request, error: Exception) -> Response:
         status = error.status if isinstance(error, _Refused) else 400 if isinstance(error, InputError) else 503
         what = error.what if isinstance(error, CaiError) else str(error)
-        return JSONResponse({"error": what}, status)
+        return _Reply({"error": what, "why": getattr(error, "why", "")}, status)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        return _Reply({"error": "the server failed on this; its owner finds why in its output"}, 500)
 
     routes = [
         Route("/", index),
@@ -229,13 +267,13 @@ def app(page: Page, store: Store) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(_Guard, hosts=page.hosts)],
-        exception_handlers={_Refused: refused, CaiError: refused},
+        exception_handlers={_Refused: refused, CaiError: refused, Exception: failed},
     )
 
 
 class _Refused(Exception):
-    """An answer other than 200, with the sentence that the person is shown."""
+    """An answer other than 200, with the sentence that the person is shown, and a word for the page."""
 
-    def __init__(self, status: int, what: str) -> None:
+    def __init__(self, status: int, what: str, *, why: str = "") -> None:
         super().__init__(what)
-        self.status = status
+        self.status, self.why = status, why

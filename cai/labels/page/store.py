@@ -2,8 +2,10 @@
 
 A verdict has an id that the page made, so a second click, a second tab or a request sent again after a lost connection
 is the same verdict. Items are leased to a person while they look at them, so that each gets `overlap` people and not
-more. What a verdict means is settled when it is given and stored with it as label events; `hand_over` appends those to
-the run's log, whatever is served by then, and whether or not the server came to a good end.
+more; a verdict counts only of an item that was handed to that person. It then counts for good: one that took longer
+than its lease, or that comes after other items are served, is kept, even where it is one more than was asked for. What
+a verdict means is settled when it is given and stored with it as label events; `hand_over` appends those to the run's
+log, whatever is served by then, and whether or not the server came to a good end.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,10 @@ LEASE = 20 * 60.0
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS annotators (name TEXT PRIMARY KEY, token TEXT NOT NULL UNIQUE, made REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, place INTEGER NOT NULL, gold INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS offered (id TEXT PRIMARY KEY, place INTEGER NOT NULL, gold INTEGER NOT NULL,
+    wanted INTEGER NOT NULL); -- people, in all
+CREATE TABLE IF NOT EXISTS elsewhere (task TEXT NOT NULL, annotator TEXT NOT NULL, PRIMARY KEY (task, annotator));
 CREATE TABLE IF NOT EXISTS leases (task TEXT NOT NULL, annotator TEXT NOT NULL, until REAL NOT NULL,
     PRIMARY KEY (task, annotator));
 CREATE TABLE IF NOT EXISTS verdicts (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
@@ -39,6 +45,22 @@ CREATE TABLE IF NOT EXISTS verdicts (number INTEGER PRIMARY KEY AUTOINCREMENT, i
 CREATE INDEX IF NOT EXISTS verdicts_of ON verdicts (annotator, undone, task);
 CREATE INDEX IF NOT EXISTS verdicts_on ON verdicts (task, undone);
 """
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An item to be labelled.
+
+    Attributes:
+        gold: it goes to everybody.
+        more: people wanted beyond those who have labelled it on the page; None: `overlap` in all.
+        not_for: people who need not see it: they labelled it elsewhere.
+    """
+
+    id: str
+    gold: bool = False
+    more: int | None = None
+    not_for: frozenset[str] = frozenset()
 
 
 def token_hash(token: str) -> str:
@@ -66,8 +88,13 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(SCHEMA)
+            made = ("identity", secrets.token_hex(8))
+            self._db.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", made)
+            row = self._db.execute("SELECT value FROM about WHERE key = 'identity'").fetchone()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot be used: {error}", where=str(path), mend="check the disk and the file") from error
+        self.identity = str(row[0])
+        """Tells this database's people from those of other runs that are served under the same address."""
 
     def close(self) -> None:
         self._db.close()
@@ -114,12 +141,24 @@ class Store:
             row = self._db.execute("SELECT name FROM annotators WHERE token = ?", (token_hash(token),)).fetchone()
         return None if row is None else str(row[0])
 
-    def offer(self, tasks: Sequence[tuple[str, bool]]) -> None:
-        """The items to be labelled, by id and whether they are gold; those of earlier sessions stay, not offered."""
+    def offer(self, offers: Sequence[Offer]) -> None:
+        """The items to be labelled; those of earlier sessions are no longer handed out."""
         with self._transaction() as db:
-            db.execute("DELETE FROM tasks")
-            rows = [(name, place, int(gold)) for place, (name, gold) in enumerate(tasks)]
-            db.executemany("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?)", rows)
+            said: dict[str, int] = dict(
+                db.execute("SELECT task, COUNT(*) FROM verdicts WHERE undone = 0 GROUP BY task").fetchall()
+            )
+            db.execute("DELETE FROM offered")
+            db.execute("DELETE FROM elsewhere")
+            rows = [
+                (
+                    *(each.id, place, int(each.gold)),
+                    self.overlap if each.more is None else said.get(each.id, 0) + each.more,
+                )
+                for place, each in enumerate(offers)
+            ]
+            db.executemany("INSERT OR REPLACE INTO offered VALUES (?, ?, ?, ?)", rows)
+            elsewhere = [(each.id, name) for each in offers for name in each.not_for]
+            db.executemany("INSERT OR REPLACE INTO elsewhere VALUES (?, ?)", elsewhere)
 
     # --- labelling ------------------------------------------------------------------------------------------------
 
@@ -132,29 +171,33 @@ class Store:
         now = time.time()
         if self.quota and self._done(db, annotator) >= self.quota:
             return None
-        held = db.execute(
-            "SELECT l.task FROM leases l JOIN tasks t ON t.id = l.task WHERE l.annotator = ? AND NOT EXISTS "
-            "(SELECT 1 FROM verdicts v WHERE v.task = l.task AND v.annotator = l.annotator AND v.undone = 0) LIMIT 1",
-            (annotator,),
-        ).fetchone()
-        if held is not None:
-            self._lease(db, held[0], annotator, now)
-            return str(held[0])
+        free = [row for row in self._open(db, annotator, now) if row.gold or row.said + row.seen < row.wanted]
+        held = dict(
+            db.execute("SELECT task, until FROM leases WHERE annotator = ?", (annotator,)).fetchall()
+        )  # one that ran out is still theirs, unless others took its places meanwhile
+        looked_at = [row for row in free if row.id in held]
+        if looked_at:
+            name = max(looked_at, key=lambda row: (held[row.id], row.id)).id
+        elif free:
+            # Items that others have begun are finished first; else each person goes their own way through the rest.
+            name = min(free, key=lambda row: (-row.said, content_hash("way", annotator, row.id))).id
+        else:
+            return None
+        self._lease(db, name, annotator, now)
+        return name
+
+    def _open(self, db: sqlite3.Connection, annotator: str, now: float) -> list[_Open]:
+        """The offered items that this person has not labelled, here or elsewhere, with how many others have or hold."""
         rows = db.execute(
-            "SELECT t.id, t.gold, "
+            "SELECT t.id, t.gold, t.wanted, "
             "(SELECT COUNT(*) FROM verdicts v WHERE v.task = t.id AND v.undone = 0) AS said, "
             "(SELECT COUNT(*) FROM leases l WHERE l.task = t.id AND l.until > ? AND l.annotator != ?) AS seen "
-            "FROM tasks t WHERE NOT EXISTS "
-            "(SELECT 1 FROM verdicts v WHERE v.task = t.id AND v.annotator = ? AND v.undone = 0)",
-            (now, annotator, annotator),
+            "FROM offered t WHERE NOT EXISTS "
+            "(SELECT 1 FROM verdicts v WHERE v.task = t.id AND v.annotator = ? AND v.undone = 0) AND NOT EXISTS "
+            "(SELECT 1 FROM elsewhere e WHERE e.task = t.id AND e.annotator = ?)",
+            (now, annotator, annotator, annotator),
         ).fetchall()
-        free = [(name, said) for name, gold, said, seen in rows if gold or said + seen < self.overlap]
-        if not free:
-            return None
-        # Items that others have begun are finished first; else each person goes their own way through the rest.
-        name, _ = min(free, key=lambda row: (-min(row[1], self.overlap), content_hash("way", annotator, row[0])))
-        self._lease(db, name, annotator, now)
-        return str(name)
+        return [_Open(name, bool(gold), wanted, said, seen) for name, gold, wanted, said, seen in rows]
 
     def _lease(self, db: sqlite3.Connection, task: str, annotator: str, now: float) -> None:
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (task, annotator, now + LEASE))
@@ -177,7 +220,7 @@ class Store:
             labels: what the verdict means, as events; kept with it.
 
         Raises:
-            InputError: no such item, or the id is somebody else's.
+            InputError: the item was not handed to this person, or the id is of another verdict.
             StoreError: the disk is full; nothing was saved.
         """
         with self._transaction() as db:
@@ -186,12 +229,14 @@ class Store:
                 if known != (task, annotator):
                     raise InputError("this id is of another verdict")
                 return self._next(db, annotator)
-            if db.execute("SELECT 1 FROM tasks WHERE id = ?", (task,)).fetchone() is None:
-                raise InputError("there is no such item")
             earlier = db.execute(
                 "SELECT id FROM verdicts WHERE task = ? AND annotator = ? ORDER BY number DESC LIMIT 1",
                 (task, annotator),
             ).fetchone()
+            whose = (task, annotator)
+            lease = db.execute("SELECT 1 FROM leases WHERE task = ? AND annotator = ?", whose).fetchone()
+            if lease is None and earlier is None:
+                raise InputError("this item was not handed to you")
             db.execute(
                 "UPDATE verdicts SET undone = 1 WHERE task = ? AND annotator = ? AND undone = 0", (task, annotator)
             )
@@ -208,32 +253,53 @@ class Store:
             db.execute("DELETE FROM leases WHERE task = ? AND annotator = ?", (task, annotator))
             return self._next(db, annotator)
 
-    def undo(self, annotator: str) -> tuple[str, dict[str, Any]] | None:
-        """Take back this person's last verdict: its item, shown again, and what they had said; None: there is none."""
+    def undo(self, annotator: str, id: str) -> tuple[str | None, dict[str, Any] | None]:
+        """Take back a verdict of this person: its item, shown again, and what they had said.
+
+        The same again changes nothing more: a reply may have been lost, and a second press must not take back a second
+        verdict. Where the person is past that item by then, what comes back is the item they are at, and None.
+
+        Raises:
+            InputError: they gave no such verdict, or its item is no longer offered.
+        """
         with self._transaction() as db:
             row = db.execute(
-                "SELECT v.number, v.task, v.payload FROM verdicts v JOIN tasks t ON t.id = v.task "
+                "SELECT v.number, v.task, v.payload, v.undone FROM verdicts v JOIN offered t ON t.id = v.task "
+                "WHERE v.annotator = ? AND v.id = ?",
+                (annotator, id),
+            ).fetchone()
+            if row is None:
+                raise InputError("there is no such verdict to take back")
+            number, task, payload, undone = row
+            said: dict[str, Any] = json.loads(payload)
+            if not undone:
+                db.execute("UPDATE verdicts SET undone = 1 WHERE number = ?", (number,))
+                self._lease(db, task, annotator, time.time())
+                return str(task), said
+            at = self._next(db, annotator)
+            return at, said if at == task else None
+
+    def last(self, annotator: str) -> str | None:
+        """The id of this person's last verdict that can be taken back."""
+        with self._hold:
+            row = self._db.execute(
+                "SELECT v.id FROM verdicts v JOIN offered t ON t.id = v.task "
                 "WHERE v.annotator = ? AND v.undone = 0 ORDER BY v.number DESC LIMIT 1",
                 (annotator,),
             ).fetchone()
-            if row is None:
-                return None
-            db.execute("UPDATE verdicts SET undone = 1 WHERE number = ?", (row[0],))
-            db.execute("DELETE FROM leases WHERE annotator = ?", (annotator,))
-            self._lease(db, row[1], annotator, time.time())
-            found: dict[str, Any] = json.loads(row[2])
-            return str(row[1]), found
+        return None if row is None else str(row[0])
 
     def progress(self, annotator: str) -> dict[str, int]:
-        """How many this person has done, and of how many."""
+        """How many this person has done, and of how many that they may still get."""
         with self._hold:
             done = self._done(self._db, annotator)
-            total = int(self._db.execute("SELECT COUNT(*) FROM tasks").fetchone()[0])
-        return {"done": done, "of": min(total, self.quota) if self.quota else total}
+            left = self._open(self._db, annotator, time.time())
+            total = done + sum(row.gold or row.said < row.wanted for row in left)
+        return {"done": done, "of": max(done, min(total, self.quota)) if self.quota else total}
 
     def _done(self, db: sqlite3.Connection, annotator: str) -> int:
         row = db.execute(
-            "SELECT COUNT(*) FROM verdicts v JOIN tasks t ON t.id = v.task WHERE v.annotator = ? AND v.undone = 0",
+            "SELECT COUNT(*) FROM verdicts v JOIN offered t ON t.id = v.task WHERE v.annotator = ? AND v.undone = 0",
             (annotator,),
         ).fetchone()
         return int(row[0])
@@ -274,6 +340,15 @@ class Store:
         with self._transaction() as db:
             db.executemany("UPDATE verdicts SET logged = ? WHERE number = ?", [(1 + u, n) for n, u, _ in rows])
         return added
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    id: str
+    gold: bool
+    wanted: int
+    said: int
+    seen: int
 
 
 def _json(value: Any) -> str:

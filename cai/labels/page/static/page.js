@@ -1,9 +1,11 @@
 // The labelling page. Texts of models and users are only ever put into the page by textContent.
 "use strict";
 
+import * as kept from "./kept.js";
+
 const $ = (id) => document.getElementById(id);
-const QUEUE = "cai-label-queue";
-const state = { settings: null, task: null, since: 0, axis: 0, busy: false };
+const state = { settings: null, task: null, last: null, since: 0, axis: 0, busy: false, filled: "" };
+const AGAIN = 2000, TRIES = 3;
 const VERDICTS = [["left", "A is better", "A"], ["right", "B is better", "B"], ["tie", "Equal", "T"], ["both_bad", "Both bad", "X"]];
 
 function make(tag, attributes = {}, ...children) {
@@ -30,42 +32,71 @@ async function ask(path, body) {
     options.body = JSON.stringify(body);
   }
   const reply = await fetch(path, options);
-  const found = await reply.json();
+  const found = await reply.json().catch(() => ({}));
   if (!reply.ok) {
     const error = new Error(found.error || `error ${reply.status}`);
     error.status = reply.status;
+    error.why = found.why || "";
     throw error;
   }
   return found;
 }
 
-// --- what was said but has not reached the server: kept until it has ------------------------------------------------
+// --- what was said is kept until the server has it ------------------------------------------------------------------
 
-function queued() {
-  try { return JSON.parse(localStorage.getItem(QUEUE) || "[]"); } catch { return []; }
+const tries = new Map();
+
+function passes(error, verdict) {  // whether the same may be taken later
+  if (error.status === undefined || [401, 408, 429, 502, 503, 504].includes(error.status) || error.why === "person") return true;
+  if (error.status !== 500) return false;
+  tries.set(verdict.id, (tries.get(verdict.id) || 0) + 1);
+  return tries.get(verdict.id) < TRIES;
 }
-function keep(list) { localStorage.setItem(QUEUE, JSON.stringify(list)); }
 
-async function send(verdict) {
-  keep([...queued(), verdict]);
-  return flush();
-}
-
-async function flush() {
-  let last = null;
-  for (const verdict of queued()) {
+async function flush() {  // the last reply, and what was not taken of the item in view
+  let reply = null, refused = null;
+  for (const verdict of kept.all("queue")) {
     try {
-      last = await ask("/api/verdict", verdict);
+      reply = await ask("/api/verdict", verdict);
+      kept.remove("queue", verdict.id);
+      kept.dropDraft(verdict.task);
+      refused = null;
     } catch (error) {
-      if (error.status === 400) {  // it will never be taken: tell, and go on
-        keep(queued().filter((each) => each.id !== verdict.id));
-        throw error;
+      if (passes(error, verdict)) throw error;
+      if (state.task && state.task.id === verdict.task) {  // it is still in the form, to be mended there
+        kept.remove("queue", verdict.id);
+        refused = error;
+      } else {
+        kept.refuse(verdict, error.message);
       }
-      throw error;
     }
-    keep(queued().filter((each) => each.id !== verdict.id));
   }
-  return last;
+  showRefused();
+  return { reply, refused };
+}
+
+function showRefused() {
+  const count = kept.all("refused").length;
+  $("refused").hidden = count === 0;
+  $("refused").textContent = `Not taken: ${count}`;
+}
+
+function refusals() {
+  const rows = kept.all("refused");
+  dialog("Verdicts that the server did not take", rows.map((each) => [each.reason, JSON.stringify(each.said, null, 1)]));
+  const again = make("button", { type: "button", text: "Send them again" });
+  const forget = make("button", { type: "button", text: "Throw them away" });
+  const emptied = (kind) => {
+    for (const { reason, ...verdict } of rows) {
+      if (kind) kept.put(kind, verdict);
+      kept.remove("refused", verdict.id);
+    }
+    $("dialog").close();
+    showRefused();
+  };
+  again.addEventListener("click", () => { emptied("queue"); deliver("Sent again."); });
+  forget.addEventListener("click", () => emptied(""));
+  $("dialog-text").append(make("p", { class: "choices" }, again, forget));
 }
 
 // --- showing ----------------------------------------------------------------------------------------------------------
@@ -81,6 +112,8 @@ function showProgress(progress) {
 function show(reply) {
   showProgress(reply.progress);
   state.task = reply.task;
+  state.last = reply.last;
+  state.filled = "";
   state.since = performance.now();
   state.axis = 0;
   const none = reply.task === null;
@@ -101,15 +134,19 @@ function show(reply) {
     $("answers").append(make("article", { class: "answer", id: `answer-${place}`, "aria-label": `Answer ${letter(place)}` },
       make("h2", { text: `Answer ${letter(place)}` }), make("div", { class: "text", text })));
   });
-  if (reply.task.hint !== undefined) {
-    $("hint").textContent = `The AI judge gives answer A ${Math.round(100 * reply.task.hint)} %.`;
+  const hints = state.settings.axes.filter((axis) => (reply.task.hints || {})[axis] !== undefined);
+  if (hints.length) {
+    const told = hints.map((axis) => `${Math.round(100 * reply.task.hints[axis])} %${axis ? ` for ${axis}` : ""}`);
+    $("hint").textContent = `The AI judge gives answer A ${told.join(", ")}.`;
     $("hint").hidden = false;
   }
   $("questions").replaceChildren(...questions(reply.task));
+  $("edits").replaceChildren(...reply.task.answers.map((_, place) => radio("edited", String(place), `Answer ${letter(place)}`)));
   $("note").value = "";
   $("edit").value = "";
   $("more").open = false;
   if (reply.said) restore(reply.said);
+  else redraft(kept.draft(reply.task));
   mark();
   window.scrollTo(0, 0);
   $("work").focus();
@@ -137,9 +174,10 @@ function questions(task) {
       return box;
     });
   }
+  const asked = state.settings.axes[0] ? `${state.settings.axes[0]}: ` : "";
   const most = mode === "rating" ? 5 : task.answers.length;
   return task.answers.map((_, place) => {
-    const legend = mode === "rating" ? `Answer ${letter(place)}: 1 (bad) to 5 (very good)` : `Rank of answer ${letter(place)} (1 is best; equal ranks are ties)`;
+    const legend = mode === "rating" ? `${asked}answer ${letter(place)}: 1 (bad) to 5 (very good)` : `${asked}rank of answer ${letter(place)} (1 is best; equal ranks are ties)`;
     const row = make("div", { class: "choices scale" });
     for (let n = 1; n <= most; n++) row.append(radio(`r${place}`, String(n), String(n)));
     return make("fieldset", { id: `axis-${place}` }, make("legend", { text: legend }), row);
@@ -161,14 +199,43 @@ function clear(name) {
 }
 
 function restore(said) {
+  const [place, text] = Object.entries(said.edits || {})[0] || [];
   $("note").value = said.note || "";
-  $("edit").value = Object.values(said.edits || {})[0] || "";
+  if (text) { $("edit").value = text; pick("edited", place); }
   $("more").open = Boolean($("note").value || $("edit").value);
   state.settings.axes.forEach((axis, place) => {
     const own = (said.axes || {})[axis];
     if (own) { pick(`v${place}`, own.verdict); if (own.strength) pick(`s${place}`, String(own.strength)); }
   });
   (said.ratings || said.ranking || []).forEach((value, place) => pick(`r${place}`, String(value)));
+}
+
+function keepDraft() {
+  if (!state.task) return;
+  const picks = [...document.querySelectorAll("#form input:checked")].map((input) => [input.name, input.value]);
+  kept.keepDraft(state.task, { picks, note: $("note").value, edit: $("edit").value });
+}
+
+function redraft(found) {
+  if (!found) return;
+  for (const [name, value] of found.picks) pick(name, value);
+  $("note").value = found.note;
+  $("edit").value = found.edit;
+  $("more").open = Boolean(found.note || found.edit);
+}
+
+// An answer is rewritten from what it is, not from nothing; what was typed is never replaced.
+function fillEdit(place) {
+  const box = $("edit");
+  if (box.value === "" || box.value === state.filled) box.value = state.filled = state.task.answers[place];
+}
+
+function beginEdit() {
+  if (!state.task || picked("edited") !== null) return;
+  const place = picked("v0") === "right" ? 1 : 0;
+  pick("edited", String(place));
+  fillEdit(place);
+  $("edit").setSelectionRange(0, 0);
 }
 
 function mark() {  // the frame around the better answer, and strength and verdict in step
@@ -197,7 +264,9 @@ function strength(place, value) {
 // --- doing ------------------------------------------------------------------------------------------------------------
 
 function payload() {
-  const said = { note: $("note").value, edits: $("edit").value.trim() ? { 0: $("edit").value } : {} };
+  const place = picked("edited"), text = $("edit").value;
+  const edited = place !== null && text.trim() && text !== state.task.answers[Number(place)];
+  const said = { note: $("note").value, edits: edited ? { [place]: text } : {} };
   if (state.settings.mode !== "pairs") {
     const values = state.task.answers.map((_, place) => Number(picked(`r${place}`)));
     said[state.settings.mode === "rating" ? "ratings" : "ranking"] = values;
@@ -212,6 +281,7 @@ function payload() {
 }
 
 async function submit(skip = false) {
+  if (state.busy) say("Still sending what you said.", true);
   if (state.busy || !state.task) return;
   if (!skip) {
     for (let place = 0; place < count(); place++) {
@@ -223,33 +293,49 @@ async function submit(skip = false) {
       }
     }
   }
-  state.busy = true;
-  const verdict = {
+  kept.put("queue", {
     id: crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2) + Date.now(),
     task: state.task.id,
+    ticket: state.task.ticket,
     seconds: Math.round((performance.now() - state.since) / 100) / 10,
     said: skip ? { skip: true, note: $("note").value, edits: {} } : payload(),
-  };
-  await deliver(() => send(verdict), "Saved.");
-  state.busy = false;
+  });
+  await deliver("Saved.");
 }
 
-async function deliver(work, done) {
-  try {
-    const reply = await work();
-    if (reply) { say(done); show(reply); }
-  } catch (error) {
-    if (error.status === 401) { leave(error.message); return; }
-    if (error.status) { say(error.message, true); return; }
-    say("No connection. What you said is kept here and sent as soon as there is one.", true);
-    setTimeout(() => deliver(flush, "Connected again; everything is saved."), 2000);
+// Sends what waits, and goes on trying; true once the server has answered.
+async function deliver(done) {
+  if (state.busy) return false;
+  state.busy = true;
+  for (let lost = false; ; ) {
+    try {
+      const { reply, refused } = await flush();
+      state.busy = false;
+      if (refused) say(`Not taken: ${refused.message}`, true);
+      else if (reply) { say(lost ? "Connected again; everything is saved." : done); show(reply); }
+      return true;
+    } catch (error) {
+      if (error.status === 401 || error.why === "person") { leave(`${error.message}. What you said is kept here.`); return false; }
+      lost = true;
+      say(error.status ? `${error.message}. What you said is kept here and sent again.`
+        : "No connection. What you said is kept here and sent as soon as there is one.", true);
+      await new Promise((resume) => setTimeout(resume, AGAIN));
+    }
   }
 }
 
 async function undo() {
-  if (state.busy) return;
+  if (state.busy || !(await deliver(""))) return;
+  if (!state.last) { say("There is nothing to take back.", true); return; }
   state.busy = true;
-  await deliver(() => ask("/api/undo", {}), "Taken back: say it again.");
+  try {
+    const reply = await ask("/api/undo", { verdict: state.last });
+    say(reply.said ? "Taken back: say it again." : "That was taken back already.");
+    show(reply);
+  } catch (error) {
+    if (error.status === 401) leave(error.message);
+    else say(error.status ? error.message : "No connection. Press Undo again when there is one: it takes back one verdict only.", true);
+  }
   state.busy = false;
 }
 
@@ -272,6 +358,7 @@ function keys() {
 }
 
 function leave(text) {
+  state.task = null;
   $("form").hidden = true;
   $("prompt").replaceChildren();
   $("answers").replaceChildren();
@@ -297,6 +384,7 @@ function onKey(event) {
   if (key === "n" || key === "e") {
     event.preventDefault();
     $("more").open = true;
+    if (key === "e") beginEdit();
     $(key === "n" ? "note" : "edit").focus();
   } else if (state.settings.mode === "pairs" && words[key]) {
     event.preventDefault();
@@ -313,9 +401,11 @@ function onKey(event) {
 function step() {  // on to the next open question
   const open = [...Array(count()).keys()].find((place) => !answered(place));
   if (open !== undefined) state.axis = open;
+  keepDraft();
 }
 
 function onChange(event) {
+  if (event.target.name === "edited") fillEdit(Number(event.target.value));
   const [, kind, place] = /^([vsr])(\d+)$/.exec(event.target.name || "") || [];
   if (kind === "v") choose(Number(place), event.target.value);
   if (kind === "s") strength(Number(place), Number(event.target.value));
@@ -329,13 +419,17 @@ async function begin() {
     await ask("/api/login", { token });
   }
   state.settings = await ask("/api/start");
+  kept.belongTo(state.settings.key);
+  $("who").textContent = state.settings.name;
   showProgress(state.settings.progress);
-  await flush();
-  show(await ask("/api/next"));
+  if (await deliver("")) show(await ask("/api/next"));
 }
 
 document.addEventListener("keydown", onKey);
 document.addEventListener("change", onChange);
+for (const kind of ["input", "change"]) $("form").addEventListener(kind, keepDraft);
+$("edit").addEventListener("focus", beginEdit);
+$("refused").addEventListener("click", refusals);
 $("form").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
 $("pass").addEventListener("click", () => submit(true));
 $("undo").addEventListener("click", undo);
