@@ -74,7 +74,7 @@ def route_run(
     """Choose the next `n` pairs of a run and report what the labels so far say of the judge, axis by axis.
 
     The chosen are written to `out` (`comparison_id`, `why`, `entropy`), those at random unmarked in order and place,
-    and recorded in the run. Without `out` nothing is written. The same again, nothing labelled in between, gives the same.
+    and recorded in the run. Without `out` nothing is written. The same again, before anybody labels, gives the same.
 
     Args:
         axis: the only one that matters; by default all that were judged or labelled.

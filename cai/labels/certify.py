@@ -58,8 +58,8 @@ class Certificate:
                 f"judge may err in {self.bound:.0%}"
             )
         return (
-            f"from a certainty of {self.threshold:.2f} on the judge may label alone ({self.coverage:.0%} of all pairs), "
-            f"with at least {self.agreement:.0%} agreement, {1 - self.delta:.0%} sure, from {self.n} labelled pairs"
+            f"from certainty {self.threshold:.2f} on the judge may label alone ({self.coverage:.0%} of all pairs): "
+            f"at least {self.agreement:.0%} agreement, {1 - self.delta:.0%} sure, from {self.n} labelled pairs"
         )
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,23 @@ def append_labels(path: Path, labels: Iterable[HumanLabel]) -> int:
     Raises:
         StoreError: the log cannot be read or written.
     """
+    with _alone(path):
+        return _append(path, labels)
+
+
+def append_said(path: Path, labels: Sequence[HumanLabel]) -> int:
+    """Append what an import says that the log does not know yet (`news`); how many events that were.
+
+    Raises:
+        StoreError, InputError: the log cannot be read or written, or a line of it is not an event.
+    """
+    with _alone(path):
+        return _append(path, news(list(read_labels(path)), labels))
+
+
+def _append(path: Path, labels: Iterable[HumanLabel]) -> int:
     added = 0
-    with _alone(path), Log(path) as log:
+    with Log(path) as log:
         for label in labels:
             if label.id not in log:
                 log.append(label.row())
@@ -64,19 +80,69 @@ def _alone(path: Path) -> Iterator[None]:
         raise disk_error(error, beside) from error
 
 
-def effective(events: Iterable[HumanLabel]) -> list[HumanLabel]:
-    """What counts: of each person, comparison and axis the last event, if it was submitted.
+Key = tuple[str, str, str]
+
+
+def key_of(label: HumanLabel) -> Key:
+    """Of events of which only the last counts: one person, comparison and axis."""
+    return label.annotator, label.comparison_id, label.axis
+
+
+def latest(events: Iterable[HumanLabel]) -> dict[Key, HumanLabel]:
+    """The last event of each person, comparison and axis, whatever its status.
 
     The last is the one that none supersedes; where a source does not say which supersedes which, the later `ts`, then
-    the later in the log. An event that is discarded or skipped takes back what was said before.
+    the later in the log. An event is never earlier than the one that it supersedes.
     """
-    last: dict[tuple[str, str, str], tuple[tuple[str, int], HumanLabel]] = {}
     known = list(events)
     replaced = {label.supersedes for label in known if label.supersedes}
+    times: dict[str, str] = {}
+    last: dict[Key, tuple[tuple[str, int], HumanLabel]] = {}
     for number, label in enumerate(known):
+        times[label.id] = max(label.ts, times.get(label.supersedes or "", ""))
         if label.id in replaced:
             continue
-        key, rank = (label.annotator, label.comparison_id, label.axis), (label.ts, number)
+        key, rank = key_of(label), (times[label.id], number)
         if key not in last or rank >= last[key][0]:
             last[key] = (rank, label)
-    return [label for _, label in last.values() if label.status == "submitted"]
+    return {key: label for key, (_, label) in last.items()}
+
+
+def effective(events: Iterable[HumanLabel]) -> list[HumanLabel]:
+    """What counts: the `latest` events, if they were submitted.
+
+    An event that is discarded or skipped takes back what was said before.
+    """
+    return [label for label in latest(events).values() if label.status == "submitted"]
+
+
+def news(log: Sequence[HumanLabel], said: Sequence[HumanLabel]) -> list[HumanLabel]:
+    """What of an import is to be appended: nothing where the log's last word is the file's, else events that end in it.
+
+    So the same file again adds nothing; and where something else was said in between, an import without times is the
+    later word, while one with times is as late as it says. A word that was said before and taken back since becomes an
+    event of its own, which supersedes the one that it corrects.
+    """
+    ids = {label.id for label in log}
+    before, final = latest(log), latest(said)
+    kept: list[HumanLabel] = []
+    for label in said:
+        last, now = final[key_of(label)], before.get(key_of(label))
+        if now is not None and _adds_nothing(last, now):
+            continue
+        new = label
+        if label.id == last.id and now is not None and not (label.ts and label.ts < now.ts):
+            again = content_hash("again", label.id, now.id)
+            new = replace(label, id=label.id if label.id not in ids else again, supersedes=now.id)
+        if new.id not in ids:
+            ids.add(new.id)
+            kept.append(new)
+    return kept
+
+
+def _adds_nothing(label: HumanLabel, known: HumanLabel) -> bool:
+    """Whether an event says the same as another, or less: not every format carries everything."""
+    return (label.status, label.verdict) == (known.status, known.verdict) and all(
+        getattr(label, name) in (empty, getattr(known, name))
+        for name, empty in (("strength", None), ("edit", ""), ("note", ""), ("ts", ""))
+    )
