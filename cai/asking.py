@@ -16,12 +16,14 @@ from cai.constitution.load import load_constitution
 from cai.engine import Done, Engine, Generate, Usage, run_rows
 from cai.errors import BackendDown, BackendError, ContextOverflow, InputError
 from cai.evals import judge as judging
+from cai.evals.calibration import keeps_sides
 from cai.evals.judge import Outcome
 from cai.evals.pairs import LabelledPair
 from cai.judging import TOO_LONG, Judge, Question, members
 from cai.progress import Reporter
 from cai.records import Group
 from cai.stages.judge import Plan, questions
+from cai.stages.judge import asked as asked_of
 from cai.stages.prefer import Rule
 from cai.store import Log
 from cai.yamlfile import Document, StrictModel
@@ -59,7 +61,10 @@ class Bench:
     roles: tuple[str, ...]
     ask: Callable[[Group], tuple[Question, ...]]
     questions: dict[str, Any]
-    """What is asked, for the report: the constitution's name and hash, and which of its principles."""
+    """What is asked, for the report and for calibrations, see `cai.stages.judge.asked`."""
+    rule: Rule
+    keeps_sides: bool
+    """See `cai.evals.calibration.keeps_sides`."""
 
     def row(self) -> dict[str, Any]:
         """What the figures depend on, for the report."""
@@ -159,13 +164,16 @@ def prepare(setting: Setting) -> Bench:
     roles = tuple(dict.fromkeys(("judge", *members.roles(config))))
     fingerprint = module.fingerprint(backend)
     judge: Judge = method.build(config, models=dict.fromkeys(roles, fingerprint), seed=setting.seed)
-    ask, said = _questions(setting, judge)
-    return Bench(setting, backend, judge, fingerprint, roles, ask, said)
+    rule = Rule(panel=getattr(judge, "rule", "mean"))
+    ask, said = _questions(setting, judge, rule)
+    return Bench(setting, backend, judge, fingerprint, roles, ask, said, rule, keeps_sides(config))
 
 
-def _questions(setting: Setting, judge: Judge) -> tuple[Callable[[Group], tuple[Question, ...]], dict[str, Any]]:
+def _questions(
+    setting: Setting, judge: Judge, rule: Rule
+) -> tuple[Callable[[Group], tuple[Question, ...]], dict[str, Any]]:
     if setting.principles == "none" or not setting.constitution:
-        return lambda group: (Question(),), {"constitution": None, "principles": "none"}
+        return lambda group: (Question(),), asked_of(None, "none", (), rule)
     constitution = load_constitution(setting.constitution)
     if not constitution.judging:
         raise InputError(
@@ -179,8 +187,7 @@ def _questions(setting: Setting, judge: Judge) -> tuple[Callable[[Group], tuple[
         key = group.comparisons()[0].id if judge.unit == "pair" else group.id
         return questions(plan, group.prompt, key)
 
-    said = {"constitution": f"{constitution.name}@{constitution.hash[:12]}", "principles": setting.principles}
-    return ask, said
+    return ask, asked_of(constitution, setting.principles, (), rule)
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------
@@ -225,12 +232,11 @@ async def _judge(
     with contextlib.suppress(NotImplementedError, RuntimeError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # type: ignore[union-attr]
     groups = [pair.group() for pair, _ in asked]
-    rule = Rule(panel=getattr(bench.judge, "rule", "mean"))
 
     async def one(index: int, generate: Generate) -> Outcome:
         pair, put = asked[index]
         votes = await judging.ask(bench.judge, groups[index], put, generate)
-        return judging.outcome(pair, groups[index], votes, rule)
+        return judging.outcome(pair, groups[index], votes, bench.rule)
 
     found: dict[int, Outcome] = {}
     failed: list[BackendError] = []

@@ -55,8 +55,10 @@ class LoadedRecipe:
             data["constitution"] = str(self.resolve(data["constitution"]).resolve())
         if self.judge is not None:
             data["judge"]["options"] = self.judge.model_dump(mode="json")
-        if self.recipe.preferences.calibration:
-            data["preferences"]["calibration"] = str(self.resolve(self.recipe.preferences.calibration).resolve())
+        if calibration := self.recipe.preferences.calibration:
+            from cai.evals.calibration import calibration_path  # brings numpy
+
+            data["preferences"]["calibration"] = str(calibration_path(calibration, self.folder).resolve())
         for block in data["train"].values():
             for given in [block, *block["pairs"]]:
                 for key in ("parent", "data", "path"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from cai.asking import Bench, Work, judged
 from cai.constitution.find import find_constitution, shipped_dir
 from cai.constitution.load import load_constitution, principle_files, read_principle
 from cai.constitution.model import Principle
-from cai.errors import InputError, MissingDependency, RunError
+from cai.errors import CaiError, InputError, MissingDependency, RunError
 from cai.evals import stats
-from cai.evals.calibration import Calibration, Method, load_calibration, save_calibration
+from cai.evals.calibration import FOLDER, Calibration, Method, load_calibration, save_calibration
 from cai.evals.judge import Outcome, Scored, advice
 from cai.evals.judge import measure as figures
 from cai.evals.pairs import LabelledPair, read_pairs, subset_of
@@ -69,10 +70,14 @@ def measure(bench: Bench, asked: Task, report: Reporter) -> Measured:
     """
     saved = load_calibration(asked.calibration) if asked.calibration else None
     if saved is not None:
-        saved.check(bench.judge.id)
+        saved.check(bench.judge.kind, bench.questions)
+    if asked.calibrate:
+        _can_calibrate(asked.calibrate, bench, asked)
     other = _verdicts(asked.against, asked.pairs) if asked.against else None
     every, broken = read(asked.pairs, report=report)
     pairs = subset_of(every, asked.limit, seed=bench.setting.seed)
+    if asked.folds > (prompts := len({pair.cluster for pair in pairs})):
+        raise InputError(f"{asked.folds} folds of {prompts} prompts", where="--folds", mend="at most one a prompt")
     said = {"file": asked.pairs.name, "sha256": digest(asked.pairs)}
     sampled = {"of": len(every), "seed": bench.setting.seed, "how": "hash"} if len(pairs) < len(every) else None
     with contextlib.ExitStack() as stack:
@@ -92,10 +97,10 @@ def measure(bench: Bench, asked: Task, report: Reporter) -> Measured:
             found["against"] = _difference(outcomes, other, seed=bench.setting.seed)
         found["advice"] = advice(found)
         warnings = [problem] if problem else []
-        if made and asked.calibrate:
-            save_calibration(asked.calibrate, made.calibration)
         if asked.out:
             warnings += _write(asked.out, found, outcomes, scored, made, bench)
+        if made and asked.calibrate:
+            warnings += _save(asked.calibrate, made.calibration)
     return Measured(found, tuple(outcomes), tuple(warnings))
 
 
@@ -107,13 +112,51 @@ def _calibrated(
         return apply_saved(scored, saved), ""
     if asked.calibrate is None:
         return None, ""
-    about = {**said, **bench.questions}
+    judge = {key: bench.row()[key] for key in ("method", "options", "backend", "model")}
+    about = {**said, **bench.questions, "judge": judge}
     try:
         seed = bench.setting.seed
-        made = calibrate(scored, bench.judge.id, method=asked.fit, folds=asked.folds, seed=seed, said=about)
+        made = calibrate(
+            scored,
+            bench.judge.kind,
+            name=asked.calibrate.stem,
+            method=asked.fit,
+            folds=asked.folds,
+            seed=seed,
+            said=about,
+        )
     except InputError as error:
         return None, f"no calibration was written: {error.what}"
     return made, ""
+
+
+def _can_calibrate(path: Path, bench: Bench, asked: Task) -> None:
+    """Refuse what would fail after all the judging.
+
+    Raises:
+        InputError: an offset that could not be applied, folds that are none, or a file that cannot be written.
+    """
+    if asked.fit == "platt" and bench.keeps_sides:
+        raise InputError(
+            "an offset on labels of both orders would prefer one of two equal answers, so no run could apply it",
+            where="--fit platt",
+            mend="leave it out (temperature), or ask in one order: --set orders=one",
+        )
+    if asked.folds == 1:
+        raise InputError("one fold leaves nothing to fit on", where="--folds", mend="at least 2; or 0 for two halves")
+    folder = path.parent.parent if path.parent.name == FOLDER and not path.parent.exists() else path.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = "is a folder" if path.is_dir() else "its folder is not there, or cannot be written to"
+        raise InputError(f"the calibration cannot be written: {what}", where=str(path))
+
+
+def _save(path: Path, calibration: Calibration) -> list[str]:
+    """Write it; else why not, since the figures must not be lost with it."""
+    try:
+        save_calibration(path, calibration)
+    except (CaiError, OSError) as error:
+        return [f"no calibration was written: {error}"]
+    return []
 
 
 def _difference(outcomes: Sequence[Outcome], other: dict[str, float], *, seed: int) -> dict[str, Any]:
@@ -123,7 +166,7 @@ def _difference(outcomes: Sequence[Outcome], other: dict[str, float], *, seed: i
         raise InputError("has no verdict on any of these pairs", where="--against")
     ours = [stats.correct([each.p_chosen or 0.0], [1.0])[0] for each in both]
     theirs = [stats.correct([other[each.pair.id]], [1.0])[0] for each in both]
-    return stats.paired_difference(ours, theirs, [each.pair.prompt.id for each in both], seed=seed).row()
+    return stats.paired_difference(ours, theirs, [each.pair.cluster for each in both], seed=seed).row()
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

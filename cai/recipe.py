@@ -134,7 +134,10 @@ class PreferencesConfig(StrictModel):
     """From votes to the preference data set; split by prompt as the SFT data is (`sft.test_fraction`)."""
 
     need_both: bool = Field(True, description="A question whose verdict failed in one order counts as not answered.")
-    calibration: str = Field("", description="File that `cai eval judge --calibrate` wrote for this very judge.")
+    calibration: str = Field(
+        "",
+        description="What `cai eval judge --calibrate` wrote for it: a name (calibrations/NAME.json) or a file.",
+    )
     tie_band: float = Field(0.0, ge=0, lt=0.5, description="p this close to 0.5 is called a tie.")
     ties: Literal["keep", "drop"] = Field(
         "drop", description="keep: whatever their margin; only for losses that use `p` (0.5 for a reward model)."

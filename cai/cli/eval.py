@@ -28,7 +28,7 @@ def group() -> None:
         ("cai eval judge --pairs pairs.jsonl --model FOLDER", "rows {id, prompt, chosen, rejected, subset}"),
         ("cai eval judge --pairs pairs.jsonl --model FOLDER --limit 200 --out runs/judge", "a sample; resumable"),
         ("cai eval judge --pairs pairs.jsonl --model FOLDER --constitution default --principles all", ""),
-        ("cai eval judge --pairs pairs.jsonl --model FOLDER --calibrate judge.json", "fit on a half, measure the rest"),
+        ("cai eval judge --pairs pairs.jsonl --model FOLDER --calibrate careful", "fit on a half, measure the rest"),
         ("cai eval judge --pairs pairs.jsonl --url http://127.0.0.1:8000/v1 --model NAME --json", "a server, scripts"),
         ("cai eval judge --pairs pairs.jsonl --backend scripted", "rehearse without a model"),
     )
@@ -52,7 +52,11 @@ def judge(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn: pairs, principles, halves.")] = 0,
     calibrate: Annotated[
-        Path | None, typer.Option("--calibrate", help="Fit a calibration, measured on unseen prompts; write it here.")
+        str | None,
+        typer.Option(
+            "--calibrate",
+            help="Fit a calibration, measured on unseen prompts; a name (calibrations/NAME.json) or file.",
+        ),
     ] = None,
     fit: Annotated[
         Literal["temperature", "platt"], typer.Option("--fit", help="What --calibrate fits; platt: also an offset.")
@@ -61,7 +65,8 @@ def judge(
         int, typer.Option("--folds", min=0, help="With --calibrate: measure by so many folds; 0: by halves.")
     ] = 0,
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Measure a calibration that was written before.")
+        str | None,
+        typer.Option("--calibration", help="Measure a calibration that was written before; its name or file."),
     ] = None,
     against: Annotated[
         Path | None, typer.Option("--against", help="Folder of another judge (its --out): the paired difference.")
@@ -78,6 +83,7 @@ def judge(
     """
     from cai import asking, evaluate
     from cai.errors import InputError
+    from cai.evals.calibration import calibration_path
 
     if principles not in (None, "none") and not constitution:
         raise InputError("needs --constitution", where="--principles")
@@ -97,7 +103,8 @@ def judge(
         principles=principles or ("drawn" if constitution else "none"),
         seed=seed,
     )
-    asked = evaluate.Task(pairs, limit, calibrate, fit, folds, calibration, against, out)
+    fitted, applied = (calibration_path(each, Path()) if each else None for each in (calibrate, calibration))
+    asked = evaluate.Task(pairs, limit, fitted, fit, folds, applied, against, out)
     bench = asking.prepare(setting)
     measured = interruptible(lambda report: evaluate.measure(bench, asked, report), resumable=out is not None)
     _show(bench, measured, json, out)

@@ -119,7 +119,9 @@ def _calibration(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         return
     raw, made = found["raw"], found["calibrated"]
     parameters = ", ".join(f"{name} {value:.3g}" for name, value in found["parameters"].items())
-    yield "calibration", f"{found['method']}, {parameters}; {found['how'].replace('_', ' ')}, {found['n']} pairs unseen"
+    named = f"{found['name']}: " if found.get("name") else ""
+    how = found["how"].replace("_", " ")
+    yield "calibration", f"{named}{found['method']}, {parameters}; {how}, {found['n']} pairs unseen"
     for name in ("log_loss", "brier", "ece"):
         yield f"  {name.replace('_', ' ')}", f"{number(raw[name])} raw, {number(made[name])} calibrated"
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,6 +27,9 @@ from cai.store import write_json
 Method = Literal["temperature", "platt"]
 METHODS: tuple[str, ...] = get_args(Method)
 SCHEMA = 1
+FOLDER = "calibrations"
+"""Where calibrations are kept by name, beside the recipe."""
+_NAME = re.compile(r"(?!.*\.json$)[A-Za-z0-9][\w.-]*")
 STEEPEST = 1e3
 """A slope beyond this means that the judge makes no error on what it is fitted to."""
 
@@ -35,9 +39,10 @@ class Calibration:
     """A fitted line, and what it was fitted on.
 
     Attributes:
-        judge_id: of the judge with its model and prompt: for another one it means nothing.
-        fitted_on: `n` pairs, `file` and its `sha256`, and `prompts`, short hashes of the prompts, which are never
-            evaluated on.
+        judge_id: the judge's `kind`, a hash of model, method, options and prompt: for another one it means nothing.
+        fitted_on: `n` pairs, `file` and its `sha256`; `prompts`, short hashes of the prompts, which are never evaluated
+            on; and what was asked, see `cai.stages.judge.asked`.
+        name: by which it is applied and reported; the file's name. No part of the file.
         log_loss_before, log_loss_after: on the pairs fitted on, so the gain is what fitting saw, not what to expect.
     """
 
@@ -48,6 +53,7 @@ class Calibration:
     log_loss_before: float
     log_loss_after: float
     fitted_on: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
 
     def apply(self, p: float) -> float:
         """The calibrated probability; `p` is clipped to `stats.EPSILON` from 0 and 1."""
@@ -57,17 +63,35 @@ class Calibration:
         """`apply`, to each of an array."""
         return _sigmoid(self.a * stats.logit(p) + self.b)
 
-    def check(self, judge_id: str) -> None:
-        """Refuse another judge than the one it was fitted to.
+    def check(self, judge_id: str, asked: Mapping[str, Any]) -> None:
+        """Refuse another judge than the one it was fitted to, and other questions or another rule.
+
+        Args:
+            judge_id: the judge's `kind`.
+            asked: as `cai.stages.judge.asked` tells it.
 
         Raises:
-            InputError: `judge_id` is not the one.
+            InputError: says what differs.
         """
+        where = f"calibration {self.name}".strip()
         if judge_id != self.judge_id:
             raise InputError(
                 f"was fitted to the judge {self.judge_id}, and this is {judge_id}",
-                where="calibration",
+                where=where,
                 mend="the model, the method, its options or its prompt is another: fit it anew with --calibrate",
+            )
+        decisive = [key for key in asked if key != "constitution"]  # its hash is of critiques too
+        if any(key not in self.fitted_on for key in decisive):
+            raise InputError(
+                "does not say to what questions it was fitted", where=where, mend="fit it anew with --calibrate"
+            )
+        differing = [key for key in decisive if self.fitted_on[key] != asked[key]]
+        if differing:
+            raise InputError(
+                f"was fitted to {_told(self.fitted_on)}, and this is {_told(asked)}; "
+                f"what differs: {', '.join(differing)}",
+                where=where,
+                mend="fit it anew with `cai eval judge --calibrate`, asking the same questions",
             )
 
     def saw(self, prompt_id: str) -> bool:
@@ -76,12 +100,27 @@ class Calibration:
 
     def row(self) -> dict[str, Any]:
         """JSON object; `load_calibration` reads it."""
-        return {"schema": SCHEMA, **asdict(self), "parameters": self.parameters}
+        found = {"schema": SCHEMA, **asdict(self), "parameters": self.parameters}
+        del found["name"]
+        return found
 
     @property
     def parameters(self) -> dict[str, float]:
         """As its literature names them."""
         return {"temperature": 1 / self.a} if self.method == "temperature" else {"a": self.a, "b": self.b}
+
+
+def _told(asked: Mapping[str, Any]) -> str:
+    """What is asked, for people."""
+    axes = f", axes {' and '.join(asked['axes'])}" if asked.get("axes") else ""
+    both = "" if asked.get("need_both", True) else ", one order enough"
+    of = f"the questions of {asked.get('constitution') or 'no constitution'}"
+    return f"{of} (principles {asked.get('principles')}{axes}, rule {asked.get('rule')}{both})"
+
+
+def keeps_sides(options: object) -> bool:
+    """Whether a judge with these options treats its two answers alike, so that an offset would prefer one of equals."""
+    return getattr(options, "orders", "both") == "both"
 
 
 def fit(
@@ -186,12 +225,21 @@ def short(prompt_id: str) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+def calibration_path(given: str, folder: Path) -> Path:
+    """The file that `given` means: a path, or a bare name for `calibrations/NAME.json` in `folder`."""
+    if _NAME.fullmatch(given):
+        return folder / FOLDER / f"{given}.json"
+    return folder / Path(given).expanduser()
+
+
 def save_calibration(path: Path, calibration: Calibration) -> None:
     """Write it as JSON, atomically.
 
     Raises:
         StoreError: it cannot be written.
     """
+    if path.parent.name == FOLDER:
+        path.parent.mkdir(exist_ok=True)
     write_json(path, calibration.row())
 
 
@@ -204,12 +252,16 @@ def load_calibration(path: Path | str) -> Calibration:
     try:
         data = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from error
+        known = (
+            sorted(file.stem for file in Path(path).parent.glob("*.json")) if Path(path).parent.name == FOLDER else []
+        )
+        mend = f"those saved: {', '.join(known)}" if known else "`cai eval judge --calibrate` writes one"
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(path), mend=mend) from error
     except ValueError as error:
         raise InputError("not a calibration: not JSON", where=str(path)) from error
     try:
-        values = {key: value for key, value in data.items() if key not in ("schema", "parameters")}
-        found = Calibration(**values)
+        values = {key: value for key, value in data.items() if key not in ("schema", "parameters", "name")}
+        found = Calibration(**values, name=Path(path).stem)
         sound = data["schema"] == SCHEMA and found.method in METHODS and found.a > 0
         sound = sound and all(math.isfinite(value) for value in (found.a, found.b))
     except (AttributeError, KeyError, TypeError) as error:

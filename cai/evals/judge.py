@@ -7,7 +7,8 @@ What counts as what:
   share of the pairs has one.
 - `accuracy`: 1 where the verdict is on the people's side, 1/2 where it is exactly 0.5; over pairs that have a verdict
   and of which people prefer one answer. Pairs that people call a tie are in no two-sided score.
-- Every interval is 95 %, and treats the pairs of a prompt as one case (`cai.evals.stats`).
+- Every interval is 95 %, and treats the pairs of a prompt as one case (`cai.evals.stats`); prompts with the same
+  opening are one, as in the splits of a run.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def outcome(pair: LabelledPair, group: Group, votes: Sequence[Vote], rule: Rule)
 
 @dataclass(frozen=True)
 class Scored:
-    """The pairs that two-sided scores count, as arrays."""
+    """The pairs that two-sided scores count, as arrays; `prompts` are their clusters."""
 
     p: stats.Array
     y: stats.Array
@@ -120,7 +121,7 @@ class Scored:
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> Scored:
         kept = [each for each in outcomes if each.scored]
-        prompts = tuple(each.pair.prompt.id for each in kept)
+        prompts = tuple(each.pair.cluster for each in kept)
         return cls(
             stats.array([each.p for each in kept if each.p is not None]),
             stats.array([each.y for each in kept]),
@@ -172,7 +173,7 @@ def measure(outcomes: Sequence[Outcome], *, seed: int) -> dict[str, Any]:
         "coverage": len(judged) / len(outcomes) if outcomes else None,
         "scored": len(scored.p),
         "people_tie": sum(each.pair.gold != "chosen" for each in outcomes),
-        "prompts": len({each.pair.prompt.id for each in outcomes}),
+        "prompts": len({each.pair.cluster for each in outcomes}),
         "three_way": _three_way(judged, seed),
         "people": people([(each.pair, each.said) for each in judged], seed=seed),
         "subsets": {name: _subset([o for o in outcomes if o.pair.subset == name], seed) for name in subsets}
@@ -206,7 +207,7 @@ def _three_way(judged: Sequence[Outcome], seed: int) -> dict[str, Any] | None:
     if not kept or not any("tie" in (each.said, each.pair.gold) for each in kept):
         return None
     same = [float(each.said == each.pair.gold) for each in kept]
-    interval = stats.share_interval(same, [each.pair.prompt.id for each in kept], seed=seed)
+    interval = stats.share_interval(same, [each.pair.cluster for each in kept], seed=seed)
     return {"n": len(kept), "agreement": sum(same) / len(same), "agreement_ci": interval.row()}
 
 

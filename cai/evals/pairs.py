@@ -21,6 +21,7 @@ from cai.errors import InputError
 from cai.prompts import jsonlines, transcript
 from cai.prompts.rows import DEFAULT_OPTIONS, BadRow, ReadOptions
 from cai.records import Candidate, Group, Message, Messages, Prompt, content_hash, messages_from
+from cai.stages.export import folded_opening
 
 Label = Literal["chosen", "rejected", "tie"]
 Shape = Callable[[Mapping[str, Any], str], "LabelledPair"]
@@ -45,6 +46,11 @@ class LabelledPair:
     subset: str = ""
     p_human: float | None = None
     labels: tuple[Label, ...] = ()
+
+    @property
+    def cluster(self) -> str:
+        """What intervals, halves and folds keep together: the key by which runs split prompts, as a hash."""
+        return content_hash(folded_opening(self.prompt))
 
     @property
     def gold(self) -> Label | None:

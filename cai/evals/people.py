@@ -47,7 +47,7 @@ def _turns(pair: LabelledPair, said: Label) -> list[Turn]:
     for index, own in enumerate(pair.labels):
         reference = plurality(pair.labels[:index] + pair.labels[index + 1 :])
         if reference is not None:
-            found.append((reference, own, said, pair.prompt.id))
+            found.append((reference, own, said, pair.cluster))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Calibrated:
             gap = stats.paired_difference(*losses, made.prompts, seed=seed).row()
         return {
             "how": self.how,
+            "name": self.calibration.name,
             "method": self.calibration.method,
             "parameters": self.calibration.parameters,
             "fitted_on": self.calibration.fitted_on.get("n"),
@@ -50,24 +51,32 @@ class Calibrated:
 
 
 def calibrate(
-    scored: Scored, judge_id: str, *, method: Method, folds: int, seed: int, said: Mapping[str, Any]
+    scored: Scored,
+    judge_id: str,
+    *,
+    method: Method,
+    folds: int,
+    seed: int,
+    said: Mapping[str, Any],
+    name: str = "",
 ) -> Calibrated:
     """Fit a calibration, and measure it on pairs that it was not fitted on; both parts are drawn by prompt.
 
     Args:
         folds: 0: fit on one half and measure on the other. Else: measured by cross-fitting, each fold by a line fitted
             on the others, and the calibration itself is fitted on all pairs.
-        said: about the file, for `fitted_on`.
+        said: about the file and the questions, for `fitted_on`.
+        name: of the calibration.
 
     Raises:
         InputError: it cannot be fitted; see `cai.evals.calibration.fit`.
     """
     if folds:
         p = cross_fitted(scored.p, scored.y, scored.prompts, method=method, folds=folds, seed=seed)
-        made = _fit(scored, judge_id, method, said)
+        made = replace(_fit(scored, judge_id, method, said), name=name)
         return Calibrated(made, "cross_fitted", scored, p, 0)
     halves = np.asarray(parts(scored.prompts, 2, seed=seed), dtype=np.int64)
-    made = _fit(_part(scored, halves == 0), judge_id, method, said)
+    made = replace(_fit(_part(scored, halves == 0), judge_id, method, said), name=name)
     rest = _part(scored, halves == 1)
     return Calibrated(made, "held_out", rest, made.apply_all(rest.p), int((halves == 0).sum()))
 

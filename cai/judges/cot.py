@@ -67,6 +67,7 @@ class Cot:
     config: Config
     prompt: PromptFile
     id: str
+    kind: str
     seed: int
     name: str = "cot"
     unit: str = "pair"
@@ -139,4 +140,6 @@ def build(config: Config, *, models: Mapping[str, str], seed: int) -> Cot:
     prompt.check_pair(where)
     if not prompt.verdict.strip():
         raise InputError("it needs `verdict`, the text between the reasons and the letter", where=where)
-    return Cot(config, prompt, judge_id("cot", config, prompt, [models.get(config.model, ""), f"seed {seed}"]), seed)
+    model = models.get(config.model, "")
+    kind = judge_id("cot", config, prompt, [model])
+    return Cot(config, prompt, judge_id("cot", config, prompt, [model, f"seed {seed}"]), kind, seed)

@@ -57,6 +57,10 @@ class Listwise:
     name: str = "listwise"
     unit: str = "group"
 
+    @property
+    def kind(self) -> str:
+        return self.id  # it draws nothing
+
     async def __call__(self, item: Group, question: Question, generate: Generate) -> tuple[Vote, ...]:
         """See `cai.judging.Judge`.
 

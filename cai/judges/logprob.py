@@ -43,6 +43,10 @@ class Logprob:
     name: str = "logprob"
     unit: str = "pair"
 
+    @property
+    def kind(self) -> str:
+        return self.id  # it draws nothing
+
     async def __call__(self, item: Comparison, question: Question, generate: Generate) -> tuple[Vote, ...]:
         shown = both_orders(item, self.config.orders)
         verdicts = await together(self._ask(each, question, generate) for each in shown)

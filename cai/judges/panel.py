@@ -49,6 +49,7 @@ class Panel:
     members: tuple[tuple[str, Judge], ...]
     rule: Rule
     id: str
+    kind: str
     unit: str
     name: str = "panel"
 
@@ -85,6 +86,8 @@ def build(config: Config, *, models: Mapping[str, str], seed: int) -> Panel:
             raise InputError(f"the members {seen[key]!r} and {label!r} are the same judge", where="panel")
         seen[key] = label
     unit = "group" if any(judge.unit == "group" for _, judge in members) else "pair"
-    # The rule changes no vote.
-    made_of = [f"{label} {judge.id}" for label, judge in members]
-    return Panel(members, config.rule, judge_id("panel", config, None, made_of, exclude=["members", "rule"]), unit)
+    # The rule changes no vote; a calibration, which it does concern, names it beside the judge.
+    ids = [f"{label} {judge.id}" for label, judge in members]
+    kinds = [f"{label} {judge.kind}" for label, judge in members]
+    own, kind = (judge_id("panel", config, None, each, exclude=["members", "rule"]) for each in (ids, kinds))
+    return Panel(members, config.rule, own, kind, unit)

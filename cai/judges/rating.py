@@ -131,6 +131,10 @@ class RatingJudge:
     name: str = "rating"
     unit: str = "group"
 
+    @property
+    def kind(self) -> str:
+        return self.id  # it draws nothing
+
     async def __call__(self, item: Group, question: Question, generate: Generate) -> tuple[Vote, ...]:
         ratings = await together(
             self.rater.score(item.prompt, candidate.text, question, generate) for candidate in item.candidates

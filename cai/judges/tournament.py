@@ -52,6 +52,7 @@ class Tournament:
     config: Config
     inner: Judge
     id: str
+    kind: str
     name: str = "tournament"
     unit: str = "group"
 
@@ -155,4 +156,5 @@ def build(config: Config, *, models: Mapping[str, str], seed: int) -> Tournament
             f"{config.judge.method!r} cannot play a tournament: it needs one judge of pairs",
             mend="use logprob or cot; a panel can have tournaments as members",
         )
-    return Tournament(config, inner, judge_id("tournament", config, None, [inner.id], exclude=["judge"]))
+    own, kind = (judge_id("tournament", config, None, [each], exclude=["judge"]) for each in (inner.id, inner.kind))
+    return Tournament(config, inner, own, kind)

@@ -41,6 +41,8 @@ class Judge(Protocol):
     Attributes:
         name: what its votes carry.
         id: hash of method, options, prompt file and models: two judges with equal ids give equal votes.
+        kind: the same hash without the run's seed: judges of one kind differ in what they draw; they share a
+            calibration.
         unit: whether it is given a `Comparison` or a whole `Group`; both give votes on comparisons.
     """
 
@@ -48,6 +50,8 @@ class Judge(Protocol):
     def name(self) -> str: ...
     @property
     def id(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
     @property
     def unit(self) -> str: ...
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cai.errors import RunError
+from cai.evals.calibration import Calibration
 from cai.judging.ranking import ranking
 from cai.pipeline.begin import read_prompts
 from cai.pipeline.job import Job
@@ -18,7 +19,7 @@ from cai.progress import Reporter
 from cai.records import Preference, Vote
 from cai.runs import RunFolder
 from cai.stages.card import ModelUsed
-from cai.stages.prefer import preferences
+from cai.stages.prefer import Rule, complete, preferences
 from cai.stages.sample import Gathered
 from cai.stages.select import select
 from cai.stages.votestats import VoteReport, VoteTally
@@ -66,7 +67,7 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
             counts["duplicates"] += len(gathered.duplicates)
             counts["left_out"] += len(gathered.left_out)
             votes = [Vote.from_row(each) for each in row["votes"]]
-            groups.write(encode(_group_row(prompt.id, gathered, votes)))
+            groups.write(encode(_group_row(prompt.id, gathered, votes, job.rule)))
             for vote in votes:
                 votes_file.write(encode(vote.row()))
             if gathered.group is None or not votes:
@@ -95,8 +96,19 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
             "groups": {str(size): number for size, number in sorted(sizes.items())},
         },
         "judge": told.row(),
-        "preferences": {**_summary(place), "left_out": left_out, "formats": written},
+        "preferences": {
+            **_summary(place),
+            "left_out": left_out,
+            "formats": written,
+            **({"calibration": _applied(job.calibration)} if job.calibration else {}),
+        },
     }
+
+
+def _applied(calibration: Calibration) -> dict[str, Any]:
+    """Which calibration the labels went through."""
+    on = {key: calibration.fitted_on.get(key) for key in ("file", "n")}
+    return {"name": calibration.name, "method": calibration.method, **calibration.parameters, "fitted_on": on}
 
 
 def read_preferences_of(place: RunFolder) -> Iterator[Preference]:
@@ -105,15 +117,16 @@ def read_preferences_of(place: RunFolder) -> Iterator[Preference]:
         yield Preference.from_row(row, where=f"{place.preferences}:{number}")
 
 
-def _group_row(prompt_id: str, gathered: Gathered, votes: list[Vote]) -> dict[str, Any]:
+def _group_row(prompt_id: str, gathered: Gathered, votes: list[Vote], rule: Rule) -> dict[str, Any]:
     group = gathered.group
+    counted = complete(votes, rule)
     axes = sorted({vote.axis for vote in votes})
     return {
         "schema": 1,
         "id": group.id if group else None,
         "prompt_id": prompt_id,
         "responses": [candidate.id for candidate in group.candidates] if group else [],
-        "rankings": {axis: list(ranking(group, [v for v in votes if v.axis == axis])) for axis in axes}
+        "rankings": {axis: list(ranking(group, [v for v in counted if v.axis == axis])) for axis in axes}
         if group
         else {},
         "duplicates": dict(gathered.duplicates),
@@ -159,6 +172,7 @@ def _card(job: Job, counts: Any, told: VoteReport, left_out: Mapping[str, int]) 
             "least margin": recipe.preferences.min_margin,
             "ties": recipe.preferences.ties,
             "balance": recipe.preferences.balance,
+            **({"calibration": job.calibration.name} if job.calibration else {}),
             "seed": recipe.seed,
         },
         principles={bound.id: bound.principle.title for bound in job.constitution.judging},

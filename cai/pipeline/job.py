@@ -12,7 +12,7 @@ from cai.config import LoadedRecipe
 from cai.constitution.load import Constitution, load_constitution
 from cai.engine import Sampling
 from cai.errors import InputError
-from cai.evals.calibration import load_calibration
+from cai.evals.calibration import Calibration, calibration_path, keeps_sides, load_calibration
 from cai.judging import panels
 from cai.judging.members import roles
 from cai.recipe import Recipe, SamplingConfig
@@ -37,6 +37,8 @@ class Job:
     judge_roles: tuple[str, ...]
     """The models that the judge asks."""
     rule: Rule
+    calibration: Calibration | None
+    """Which `rule` applies."""
     select: SelectOptions
     fingerprints: Mapping[str, str]
     """By role."""
@@ -98,6 +100,7 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
     }
     # Without models no judge can be told from another, and none will be asked.
     judging = _judge_plan(loaded, constitution, fingerprints) if models else None
+    calibration = _calibration(loaded, judging)
     return Job(
         loaded=loaded,
         constitution=constitution,
@@ -106,42 +109,35 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         sample=_sample_plan(recipe, transcript),
         judge=judging,
         judge_roles=roles(loaded.judge) if loaded.judge else (),
-        rule=_rule(loaded, judging),
+        rule=_rule(loaded, calibration),
+        calibration=calibration,
         select=_select_options(recipe),
         fingerprints=fingerprints,
     )
 
 
-def _rule(loaded: LoadedRecipe, judging: judge.Plan | None) -> Rule:
+def _rule(loaded: LoadedRecipe, calibration: Calibration | None) -> Rule:
     options = loaded.recipe.preferences
-    slope, offset = 1.0, 0.0
-    if options.calibration and judging:
-        calibration = load_calibration(loaded.resolve(options.calibration))
-        calibration.check(judging.judge.id)
-        _check_questions(options.calibration, calibration.fitted_on, judging)
-        if calibration.b and getattr(loaded.judge, "orders", "both") == "both":
-            raise InputError(
-                "an offset on labels of both orders would prefer one of two equal answers",
-                where=options.calibration,
-                mend="fit it with --fit temperature",
-            )
-        slope, offset = calibration.a, calibration.b
     panel: panels.Rule = getattr(loaded.judge, "rule", "mean")
+    slope, offset = (calibration.a, calibration.b) if calibration else (1.0, 0.0)
     return Rule(panel=panel, need_both=options.need_both, tie_band=options.tie_band, slope=slope, offset=offset)
 
 
-def _check_questions(path: str, fitted_on: Mapping[str, Any], plan: judge.Plan) -> None:
-    """Refuse a calibration that was fitted to other questions than the recipe's."""
-    named = str(fitted_on.get("constitution") or "").split("@")[0]
-    mode = fitted_on.get("principles", plan.principles)
-    own = plan.constitution.name if plan.principles != "none" else ""
-    if "constitution" in fitted_on and (named != own or mode != plan.principles):
+def _calibration(loaded: LoadedRecipe, judging: judge.Plan | None) -> Calibration | None:
+    """The recipe's calibration, of this very judge, its questions and its rule; None where no judge is known."""
+    given = loaded.recipe.preferences.calibration
+    if not given or judging is None:
+        return None
+    calibration = load_calibration(calibration_path(given, loaded.folder))
+    asked = judge.asked(judging.constitution, judging.principles, judging.axes, _rule(loaded, None))
+    calibration.check(judging.judge.kind, asked)
+    if calibration.b and keeps_sides(loaded.judge):
         raise InputError(
-            f"was fitted to the questions of {named or 'no constitution'} (principles: {mode}), "
-            f"and the recipe asks those of {own or 'none'} ({plan.principles})",
-            where=path,
-            mend=f"fit it with `cai eval judge --constitution {plan.constitution.name} --principles {plan.principles}`",
+            "an offset on labels of both orders would prefer one of two equal answers",
+            where=given,
+            mend="fit it with --fit temperature",
         )
+    return calibration
 
 
 def _select_options(recipe: Recipe) -> SelectOptions:

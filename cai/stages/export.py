@@ -174,10 +174,15 @@ def split_of(prompt: Prompt, fraction: float, seed: int) -> Split:
     punctuation and Unicode form) stay together, adding prompts moves none, and raising the fraction only adds to the
     test split.
     """
+    words = folded_opening(prompt)
+    return "test" if int(content_hash("split", seed, words, length=16), 16) < fraction * 16**16 else "train"
+
+
+def folded_opening(prompt: Prompt) -> str:
+    """The first user turn without case, spacing, punctuation and Unicode form: what conversations of one kind share."""
     opening = next((turn.content for turn in prompt.messages if turn.role == "user"), "")
     folded = unicodedata.normalize("NFKC", opening).casefold()
-    words = re.sub(r"\W+", " ", folded).strip() or " ".join(folded.split())
-    return "test" if int(content_hash("split", seed, words, length=16), 16) < fraction * 16**16 else "train"
+    return re.sub(r"\W+", " ", folded).strip() or " ".join(folded.split())
 
 
 def sft_rows(

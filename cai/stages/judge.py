@@ -15,7 +15,8 @@ from cai.constitution.draw import draw_one, set_aside
 from cai.constitution.load import Bound, Constitution
 from cai.engine import Generate, together
 from cai.judging import Judge, Question
-from cai.records import Group, Prompt, Vote
+from cai.records import Group, Prompt, Vote, content_hash
+from cai.stages.prefer import Rule
 
 STAGE = "judge"
 Principles = Literal["drawn", "all", "none"]
@@ -62,6 +63,31 @@ def questions(plan: Plan, prompt: Prompt, key: str) -> tuple[Question, ...]:
             candidates = [draw_one(candidates, seed=plan.seed, key=f"{axis}\x1f{key}")]
         found += [_question(bound, axis, plan.principles) for bound in candidates]
     return tuple(found)
+
+
+def asked(constitution: Constitution | None, principles: Principles, axes: Sequence[str], rule: Rule) -> dict[str, Any]:
+    """What a calibration depends on beside the judge: what is asked, and how the votes become a label.
+
+    `questions` is a hash of the judge's questions with the weights of their principles; critiques play no part.
+    """
+    if constitution is None or principles == "none":
+        named, questions = None, ""
+    else:
+        named = f"{constitution.name}@{constitution.hash[:12]}"
+        put = [
+            (bound.id, bound.weight, bound.principle.judge.strip(), bound.principle.axis if axes else "")
+            for bound in constitution.judging
+            if not axes or bound.principle.axis in axes
+        ]
+        questions = content_hash(sorted(put), length=16)
+    return {
+        "constitution": named,
+        "principles": principles if named else "none",
+        "questions": questions,
+        "axes": list(axes),
+        "rule": rule.panel,
+        "need_both": rule.need_both,
+    }
 
 
 def _question(bound: Bound, axis: str, principles: Principles) -> Question:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cai.cli.main import app
+from cai.errors import StoreError
 
 CONTRACT = {
     "n",
@@ -137,11 +138,16 @@ def test_principles_of_a_constitution_are_asked(here: Path) -> None:
     assert "needs --constitution" in judge("--principles", "all", code=2).stderr
 
 
-def test_calibrate_measure_and_apply(here: Path) -> None:
-    rows = [{"prompt": f"Question {n}?", "chosen": f"this {n}", "rejected": f"that {n}"} for n in range(400)]
-    for number, row in enumerate(rows):  # sure of itself, and right in three of four
+def noisy(here: Path, count: int) -> None:
+    """Pairs on which the judge that reads is sure of itself, and right in three of four."""
+    rows = [{"prompt": f"Question {n}?", "chosen": f"this {n}", "rejected": f"that {n}"} for n in range(count)]
+    for number, row in enumerate(rows):
         row["rejected" if number % 4 == 0 else "chosen"] = f"Good {number}"
     (here / "noisy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_calibrate_measure_and_apply(here: Path) -> None:
+    noisy(here, 400)
     found = told("--pairs", "noisy.jsonl", "--calibrate", "c.json")["calibration"]
     saved = json.loads((here / "c.json").read_text())
     assert found["n"] + found["left_out"] == 400
@@ -154,6 +160,53 @@ def test_calibrate_measure_and_apply(here: Path) -> None:
     assert (folds["how"], folds["n"]) == ("cross_fitted", 400)
     other = judge("--pairs", "noisy.jsonl", "--calibration", "c.json", rules=SLOT, code=2).stderr
     assert "fit it anew with --calibrate" in other
+
+
+def test_a_calibration_by_name_is_named_where_it_is_applied(here: Path) -> None:
+    noisy(here, 80)
+    assert told("--pairs", "noisy.jsonl", "--calibrate", "careful")["calibration"]["name"] == "careful"
+    saved = json.loads((here / "calibrations" / "careful.json").read_text())
+    assert saved["fitted_on"]["judge"]["method"] == "logprob"
+    assert told("--pairs", "noisy.jsonl", "--calibration", "careful")["calibration"]["name"] == "careful"
+    assert "careful: temperature" in judge("--pairs", "noisy.jsonl", "--calibration", "careful").stdout
+    asked = judge("--pairs", "noisy.jsonl", "--calibration", "careful", "--constitution", "humanity", code=2).stderr
+    assert "fitted to the questions of no constitution" in asked
+    assert "what differs: principles, questions" in asked
+    assert "those saved: careful" in judge("--calibration", "carful", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--calibrate", "nowhere/c.json"], "its folder is not there"),
+        (["--calibrate", "."], "is a folder"),
+        (["--calibrate", "c.json", "--folds", "1"], "one fold leaves nothing to fit on"),
+        (["--calibrate", "c.json", "--folds", "41"], "41 folds of 40 prompts"),
+        (["--calibrate", "c.json", "--fit", "platt"], "would prefer one of two equal answers"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_anything_is_asked(options: list[str], words: str, here: Path) -> None:
+    assert words in judge(*options, "--out", "out", code=2).stderr
+    assert not (here / "out" / "requests.jsonl").exists()
+    assert not (here / "c.json").exists()
+
+
+def test_an_offset_is_for_a_judge_of_one_order(here: Path) -> None:
+    noisy(here, 200)
+    one = ["--pairs", "noisy.jsonl", "--set", "orders=one", "--calibrate", "c.json", "--fit", "platt"]
+    assert set(told(*one)["calibration"]["parameters"]) == {"a", "b"}
+
+
+def test_a_file_that_cannot_be_written_after_all_loses_no_figures(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, calibration: object) -> None:
+        raise StoreError("no space left", where=str(path))
+
+    noisy(here, 80)
+    monkeypatch.setattr("cai.evaluate.save_calibration", full)
+    result = judge("--pairs", "noisy.jsonl", "--calibrate", "c.json", "--out", "out", "--json")
+    assert json.loads(result.stdout)["calibration"]["n"] > 0
+    assert "no calibration was written: " in result.stderr
+    assert (here / "out" / "report.json").is_file()
 
 
 def test_a_fit_that_fails_loses_no_figures(here: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from cai import asking
 from cai.cli.main import app
-from cai.evals.calibration import Calibration, save_calibration
+from cai.evals.calibration import Calibration, calibration_path, save_calibration
 from cai.judging.prompt import PROMPTS
 from cai.records import Preference, Vote, comes_first
 
@@ -206,22 +207,85 @@ def test_status_tells_all_stages(recipe: Path) -> None:
     assert [stages[name]["left"] for name in ("revise", "sample", "judge")] == [0, 0, 0]
 
 
+def fitted_for(recipe: Path, name: str, *options: str, method: str = "logprob") -> Calibration:
+    """What `cai eval judge --calibrate` saves, with a slope of our own: made-up verdicts have none."""
+    bench = asking.prepare(
+        asking.Setting(
+            "scripted",
+            {"fail": {"empty": 0.03}},
+            method=method,
+            options=asking.options_of(options, "--set"),
+            constitution="default",
+            principles="drawn",
+        )
+    )
+    made = Calibration("temperature", 0.5, 0.0, bench.judge.kind, 0.7, 0.6, {"n": 60, **bench.questions})
+    save_calibration(calibration_path(name, recipe), made)
+    return made
+
+
 def test_a_calibration_is_applied_to_the_judge_it_was_fitted_to(recipe: Path) -> None:
     cai("run", "recipe.yaml")
-    raw = {row["id"]: row["p"] for row in rows(recipe / "runs" / "judged" / "preferences.jsonl") if row["p"]}
-    judge_id = rows(recipe / "runs" / "judged" / "votes.jsonl")[0]["judge_id"]
-    fitted = Calibration("temperature", 0.5, 0.0, judge_id, 0.7, 0.6, {})
-    save_calibration(recipe / "cal.json", fitted)
-    cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=cal.json")
-    made = rows(recipe / "runs" / "judged" / "preferences.jsonl")
+    run = recipe / "runs" / "judged"
+    raw = {row["id"]: row["p"] for row in rows(run / "preferences.jsonl") if row["p"]}
+    fitted = fitted_for(recipe, "mild")
+    cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=mild")
+    made = rows(run / "preferences.jsonl")
     softer = [row["p"] for row in made if row["p"]]
     assert softer == pytest.approx([fitted.apply(p) for p in raw.values()])
     assert not {row["id"] for row in made} & set(raw), "another rule makes other preferences"
-    save_calibration(recipe / "other.json", dataclasses.replace(fitted, judge_id="another"))
-    told = cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=other.json", ok=False)
-    assert "judge" in told.stderr
+    applied = json.loads((run / "metrics.json").read_text())["preferences"]["calibration"]
+    assert applied == {
+        "name": "mild",
+        "method": "temperature",
+        "temperature": 2.0,
+        "fitted_on": {"file": None, "n": 60},
+    }
+    assert "mild" in (run / "preferences" / "trl" / "README.md").read_text()
+    # The run's own copy of the recipe names the file wherever it is read.
+    assert str(recipe / "calibrations" / "mild.json") in (run / "recipe.yaml").read_text()
     # Telling a row's story asks no model, and does not need to know which one judged.
     assert made[0]["id"] in cai("why", "runs/judged", made[0]["id"]).stdout
+
+
+def test_a_calibration_of_other_questions_or_another_judge_is_refused(recipe: Path) -> None:
+    fitted = fitted_for(recipe, "mild")
+    apply = ["--dry-run", "--set", "preferences.calibration=mild"]
+    cai("run", "recipe.yaml", *apply)
+    for change, what in [
+        ("judge.principles=all", "principles"),
+        ("judge.axes=[harmless, honest]", "axes"),
+        ("preferences.need_both=false", "need_both"),
+        ("constitution=humanity", "questions"),
+    ]:
+        told = cai("run", "recipe.yaml", *apply, "--set", change, ok=False).stderr
+        assert "calibration mild" in told
+        assert what in told.partition("what differs:")[2]
+    told = cai("run", "recipe.yaml", *apply, "--set", "judge.options={min_mass: 0.3}", ok=False).stderr
+    assert "its options or its prompt is another" in told
+    save_calibration(recipe / "old.json", dataclasses.replace(fitted, fitted_on={}))
+    told = cai("run", "recipe.yaml", "--dry-run", "--set", "preferences.calibration=old.json", ok=False).stderr
+    assert "does not say to what questions it was fitted" in told
+
+
+def test_a_calibration_holds_for_whatever_seed_draws_the_rationales(recipe: Path) -> None:
+    fitted_for(recipe, "reasons", "max_tokens=16", method="cot")  # by `cai eval judge`, whose seed is 0
+    judge = ["--set", "judge.method=cot", "--set", "judge.options={max_tokens: 16}"]
+    for seed in ("1", "5"):
+        cai(
+            "run", "recipe.yaml", "--dry-run", *judge, "--set", f"seed={seed}",
+            "--set", "preferences.calibration=reasons",
+        )  # fmt: skip
+
+
+def test_a_panels_calibration_is_of_its_rule(recipe: Path) -> None:
+    members = "[{method: logprob}, {method: rating}]"
+    fitted_for(recipe, "panel", f"members={members}", "rule=mean", method="panel")
+    apply = ["--dry-run", "--set", "preferences.calibration=panel", "--set", "judge.method=panel"]
+    cai("run", "recipe.yaml", *apply, "--set", f"judge.options={{members: {members}}}")
+    other = ["--set", f"judge.options={{members: {members}, rule: log_odds}}"]
+    told = cai("run", "recipe.yaml", *apply, *other, ok=False).stderr
+    assert "rule" in told.partition("what differs:")[2]
 
 
 def test_samples_of_several_models_meet_in_one_group(recipe: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cai.errors import InputError
 from cai.evals import stats
 from cai.evals.calibration import (
     Calibration,
+    calibration_path,
     cross_fitted,
     fit,
     load_calibration,
@@ -126,14 +128,55 @@ def test_cross_fitting_uses_only_the_other_folds() -> None:
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
     made = drawn(400, sharp=3.0)
-    found = calibrate(made, "judge1", method="platt", folds=0, seed=0, said={"file": "x", "sha256": "00"}).calibration
+    said = {"file": "x", "sha256": "00"}
+    found = calibrate(made, "judge1", method="platt", folds=0, seed=0, said=said, name="c").calibration
     path = tmp_path / "c.json"
     save_calibration(path, found)
     assert load_calibration(path) == found
     assert json.loads(path.read_text())["parameters"] == {"a": found.a, "b": found.b}
-    found.check("judge1")
-    with pytest.raises(InputError, match="fit it anew"):
-        found.check("judge2")
+    assert "name" not in json.loads(path.read_text())
+    with pytest.raises(InputError, match="does not say to what questions"):
+        found.check("judge1", ASKED)
+
+
+ASKED: dict[str, Any] = {
+    "constitution": "mine@1",
+    "principles": "all",
+    "questions": "0a",
+    "axes": [],
+    "rule": "mean",
+    "need_both": True,
+}
+
+
+def test_it_is_of_one_judge_its_questions_and_its_rule() -> None:
+    found = calibrate(drawn(400, sharp=3.0), "judge1", method="temperature", folds=0, seed=0, said=ASKED).calibration
+    found.check("judge1", ASKED)
+    found.check("judge1", ASKED | {"constitution": "mine@2"})  # another critique leaves the questions as they are
+    with pytest.raises(InputError, match=r"fitted to the judge judge1.*fit it anew"):
+        found.check("judge2", ASKED)
+    for key, other in [
+        ("questions", "0b"),
+        ("principles", "drawn"),
+        ("axes", ["honest"]),
+        ("rule", "log_odds"),
+        ("need_both", False),
+    ]:
+        with pytest.raises(InputError, match=f"questions of mine@1.*what differs: {key}"):
+            found.check("judge1", ASKED | {key: other})
+
+
+def test_a_name_is_a_file_beside_the_recipe(tmp_path: Path) -> None:
+    assert calibration_path("careful-2", tmp_path) == tmp_path / "calibrations" / "careful-2.json"
+    for given_path in ("cal.json", "./cal", "fits/cal", "/elsewhere/cal.json"):
+        assert calibration_path(given_path, tmp_path) == tmp_path / given_path
+    made = calibrate(drawn(400, sharp=3.0), "j", method="temperature", folds=0, seed=0, said={}, name="careful")
+    path = calibration_path("careful", tmp_path)
+    save_calibration(path, made.calibration)
+    assert load_calibration(path) == made.calibration
+    assert made.row(0)["name"] == "careful"
+    with pytest.raises(InputError, match="those saved: careful"):
+        load_calibration(calibration_path("carful", tmp_path))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema": 1, "method": "magic"}', "null"])

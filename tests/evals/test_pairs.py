@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from cai.errors import InputError
+from cai.evals.judge import Outcome, Scored, measure
 from cai.evals.pairs import LabelledPair, plurality, read_pairs, subset_of
 from cai.prompts.rows import BadRow
 from cai.records import Message, Prompt
+from cai.stages.export import split_of
 
 
 def read(path: Path, *rows: Any) -> tuple[list[LabelledPair], list[BadRow]]:
@@ -134,3 +136,15 @@ def test_plurality() -> None:
     assert plurality(("tie",)) == "tie"
     assert plurality(("chosen", "rejected")) is None
     assert plurality(()) is None
+
+
+def test_prompts_that_open_alike_are_one_case_as_in_the_splits_of_a_run() -> None:
+    texts = ["How do I bake bread?", "how do I  bake bread", "How do I bake a cake?"]
+    found = [LabelledPair(str(at), Prompt.make(text), "yes", "no") for at, text in enumerate(texts)]
+    assert len({pair.prompt.id for pair in found}) == 3
+    assert found[0].cluster == found[1].cluster != found[2].cluster
+    for seed in range(20):
+        assert len({split_of(pair.prompt, 0.5, seed) for pair in found[:2]}) == 1
+    outcomes = [Outcome(pair, pair.group(), (), p=0.9) for pair in found]
+    assert Scored.of(outcomes).prompts == tuple(pair.cluster for pair in found)
+    assert measure(outcomes, seed=0)["prompts"] == 2
