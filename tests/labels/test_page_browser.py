@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,4 +180,128 @@ def test_accessible_on_desk_and_phone(browser: Any, served: tuple[Path, str], sc
     assert page.evaluate(CONTRAST) == []
     sizes = page.evaluate("[...document.querySelectorAll('button, .choices label')].map((n) => n.offsetHeight)")
     assert min(size for size in sizes if size) >= 44
+    page.context.close()
+
+
+def edited(page: Any) -> None:
+    page.keyboard.press("b")
+    page.keyboard.press("e")
+    assert page.locator("#edited-1").is_checked(), "the better answer is rewritten, from what it is"
+    before = page.locator("#edit").input_value()
+    assert before == page.locator("#answer-1 .text").inner_text()
+    page.keyboard.type("Better: ")
+    assert page.locator("#edit").input_value() == f"Better: {before}"
+    page.keyboard.press("Escape")
+
+
+def test_what_was_typed_survives_a_reload_and_a_change_of_answer_does_not_lose_it(
+    browser: Any, served: tuple[Path, str]
+) -> None:
+    place, link = served
+    page = opened(browser, link)
+    edited(page)
+    page.keyboard.press("n")
+    page.keyboard.type("half a note")
+    page.reload()
+    page.wait_for_selector("article")
+    assert page.locator("#note").input_value() == "half a note"
+    text = page.locator("#edit").input_value()
+    assert text.startswith("Better: ")
+    assert page.locator("#v0-right").is_checked()
+    page.locator("label[for=edited-0]").click()
+    assert page.locator("#edit").input_value() == text
+    page.locator("label[for=edited-1]").click()
+    page.locator("#send").click()
+    done(page, 1)
+    assert page.evaluate(KEPT, "draft") == []
+    assert page.faults == []
+    page.context.close()
+    (label,) = effective(people.events_of(RunFolder(place)))
+    assert label.edit == text
+    assert label.verdict == ("b" if label.shown_order == "ab" else "a")
+    assert label.note == "half a note"
+
+
+def test_two_people_in_one_browser_keep_their_verdicts_apart(browser: Any, place: Path) -> None:
+    process, link = start(place, "--annotators", "ann,bea")
+    assert process.stderr is not None
+    beas = next(line for line in process.stderr if line.startswith("bea: ")).split(" ", 1)[1].strip()
+    page = opened(browser, link)
+    assert page.locator("#who").inner_text() == "ann"
+    other = page.context.new_page()
+    other.goto(beas)
+    other.locator("#who").filter(has_text="bea").wait_for()
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    page.locator("#empty").filter(has_text="now used by bea").wait_for()
+    assert len(page.evaluate(KEPT, "queue")) == 1
+    other.keyboard.press("b")
+    other.keyboard.press("Enter")
+    done(other, 1)
+    page.goto("about:blank")
+    page.goto(link)  # ann's own link again: what she said is sent, as hers
+    done(page, 1)
+    assert page.evaluate(KEPT, "queue") == []
+    page.context.close()
+    process.terminate()
+    process.wait(60)
+    process.stderr.close()
+    said = {
+        label.annotator: (label.verdict, label.shown_order) for label in effective(people.events_of(RunFolder(place)))
+    }
+    assert said["ann"] == ("a" if said["ann"][1] == "ab" else "b", said["ann"][1])
+    assert said["bea"] == ("b" if said["bea"][1] == "ab" else "a", said["bea"][1])
+
+
+def test_a_verdict_that_is_refused_blocks_nothing_and_is_not_lost(browser: Any, served: tuple[Path, str]) -> None:
+    _, link = served
+    page = opened(browser, link)
+    bad = {"id": "refused-verdict", "task": "gone", "ticket": "", "said": {"note": "a note that took an hour"}}
+    page.keyboard.press("n")
+    page.keyboard.type("x")  # a draft, from whose name the person's key is read
+    key = page.evaluate("Object.keys(localStorage)[0].split(':')[1]")
+    queued = json.dumps({**bad, "ticket": f"{key}.x"})
+    page.evaluate(
+        "([name, text]) => localStorage.setItem(name, text)", [f"cai-label:{key}:queue:0-0-{bad['id']}", queued]
+    )
+    page.reload()
+    page.wait_for_selector("article")
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    done(page, 1)
+    assert page.evaluate(KEPT, "queue") == []
+    page.locator("#refused").click()
+    assert "a note that took an hour" in page.locator("dialog").inner_text()
+    page.locator("dialog button", has_text="Throw them away").click()
+    assert page.locator("#refused").is_hidden()
+    # A server that fails on one verdict, every time, does not hold up the next item either.
+    page.route("**/api/verdict", lambda route: route.fulfill(status=500, body="<html>oh</html>"))
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    page.locator("#status").filter(has_text="Not taken").wait_for()
+    page.unroute("**/api/verdict")
+    page.keyboard.press("Enter")
+    done(page, 2)
+    page.context.close()
+
+
+def test_a_lost_reply_to_undo_takes_back_one(browser: Any, served: tuple[Path, str]) -> None:
+    _, link = served
+    page = opened(browser, link)
+    for number in (1, 2):
+        page.keyboard.press("a")
+        page.keyboard.press("Enter")
+        done(page, number)
+
+    def lose(route: Any) -> None:
+        route.fetch()  # the server has it
+        route.abort()
+
+    page.route("**/api/undo", lose)
+    page.keyboard.press("u")
+    page.locator("#status").filter(has_text="No connection").wait_for()
+    page.unroute("**/api/undo")
+    page.keyboard.press("u")
+    page.locator("#status").filter(has_text="say it again").wait_for()
+    done(page, 1)
     page.context.close()
