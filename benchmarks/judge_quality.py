@@ -17,6 +17,9 @@ time is over are a random sample of both.
 Accuracy with 95 % intervals by prompt; differences paired by pair and clustered by prompt. ECE is of equal-mass bins,
 seen from both sides of each pair. Temperature scaling is cross-fitted over five folds by prompt. Nothing of prompts,
 options or principles was tuned on these pairs.
+
+What was said of each pair, without any text, is kept in `results/judge_quality.jsonl`; another run goes on behind it,
+so that a slow machine adds pairs from day to day, and whoever doubts a figure can compute it anew.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import asyncio
 import contextlib
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +49,13 @@ from cai.judges import cot, logprob
 from cai.judging import Question
 from cai.judging.quoting import pair_slots
 from cai.records import content_hash
-from cai.store import Log
+from cai.store import Log, read_rows
 
 PRINCIPLES = ("answer-the-question", "no-made-up-facts", "plain-words")
 LETTER = re.compile(r"\b(B\b|A\b(?!\s+(?!is\b|was\b|seems\b)[a-z]))")
 """The first letter that stands alone; the article of "A better answer is B" is none."""
-PICTURE = Path(__file__).resolve().parent / "results" / "judge_reliability.png"
+RESULTS = Path(__file__).resolve().parent / "results"
+PICTURE, ROWS = RESULTS / "judge_reliability.png", RESULTS / "judge_quality.jsonl"
 
 
 def labelled(data: Path) -> list[tuple[str, LabelledPair]]:
@@ -70,8 +75,13 @@ async def verdicts(
     cot_every: int,
     engine: Engine,
     judges: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """Of each pair: y, and by method the probability of the comparison's `a`; of as many pairs as the time allows."""
+    known: Log,
+    dtype: str,
+) -> None:
+    """Of each pair: y, and by method the probability of the comparison's `a`; of as many pairs as the time allows.
+
+    Those in `known` are not asked again; the others are appended to it as they are done.
+    """
     constitution = load_constitution("default")
     principles = [constitution.get(name).principle for name in PRINCIPLES]
 
@@ -90,7 +100,7 @@ async def verdicts(
         letter = LETTER.search(reply.text)
         by = [[vote.p for vote in found] for found in votes]
         row: dict[str, Any] = {
-            "id": pair.id,
+            "id": key(data_set, pair),
             "prompt": pair.prompt.id,
             "set": data_set,
             "subset": f"{data_set} {pair.subset}".strip(),
@@ -101,6 +111,7 @@ async def verdicts(
             "c_both_orders": _mean(by[0]),
             "d_principles": _mean([_mean(each) for each in by[1:]]) if more else None,
             "mass": [vote.mass for vote in votes[0]],
+            "dtype": dtype,
         }
         if number % cot_every == 0:
             given = await judges["e"](comparison, general, generate)
@@ -110,18 +121,24 @@ async def verdicts(
             )
         return row
 
-    found: list[dict[str, Any]] = []
     begun = time.monotonic()
-    left = ((number, *pair) for number, pair in enumerate(pairs) if time.monotonic() - begun < 60 * minutes)
+    left = (
+        (number, *pair)
+        for number, pair in enumerate(pairs)
+        if key(*pair) not in known and time.monotonic() - begun < 60 * minutes
+    )
     async for done in run_rows(left, one, engine.generate, in_flight=24):
         if done.error is not None:
             raise done.error
-        found.append(done.result)
-        if len(found) % 5 == 0:
+        known.append(done.result)
+        if len(known) % 5 == 0:
             print(
-                f"{len(found)}/{len(pairs)} pairs, {time.monotonic() - begun:.0f} s, {engine.usage.row()}", flush=True
+                f"{len(known)}/{len(pairs)} pairs, {time.monotonic() - begun:.0f} s, {engine.usage.row()}", flush=True
             )
-    return sorted(found, key=lambda row: str(row["id"]))
+
+
+def key(data_set: str, pair: LabelledPair) -> str:
+    return f"{data_set}:{pair.id}"
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -214,12 +231,15 @@ def main() -> None:
     }
     pairs = labelled(options.data)
 
-    async def work() -> list[dict[str, Any]]:
-        with Log(options.log, key="key") as log:
-            asked = Engine({"judge": backend}, log)
-            return await verdicts(pairs, options.minutes, options.every, options.cot, asked, judges)
+    dtype = vllm.resolved_dtype(config.dtype)
 
-    rows = asyncio.run(work())
+    async def work() -> None:
+        with Log(options.log, key="key") as log, Log(ROWS, key="id") as known:
+            asked = Engine({"judge": backend}, log)
+            await verdicts(pairs, options.minutes, options.every, options.cot, asked, judges, known, dtype)
+
+    asyncio.run(work())
+    rows = sorted(read_rows(ROWS), key=lambda row: str(row["id"]))
     sets = {name: sum(row["set"] == name for row in rows) for name in ("llmbar", "pandalm")}
     tables = {name: scores([row for row in rows if row["set"] == name]) for name in sets}
     tables["all"] = scores(rows)
@@ -238,9 +258,10 @@ def main() -> None:
         holds=found["interval"][0] > 0,
         unit="lower end of the 95 % interval of the difference in accuracy; above",
         details={
-            "model": f"Qwen2.5-Coder-1.5B-Instruct, {vllm.resolved_dtype(config.dtype)} from Q4_K_M",
+            "model": "Qwen2.5-Coder-1.5B-Instruct, from Q4_K_M",
             "pairs": sets,
             "of": len(pairs),
+            "precision": dict(Counter(row["dtype"] for row in rows)),
             "scores": tables,
             "differences": differences,
             "both_orders_vs_parsed_by_subset": by_subset,
