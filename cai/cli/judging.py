@@ -82,6 +82,9 @@ def judge_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     failures = ", ".join(f"{name} {count}" for name, count in report["failures"].items())
     lost = f"; no verdict: {failures}" if failures else ""
     yield "with a verdict", f"{report['judged']:,} ({number(report['coverage'], '.1%')}){lost}"
+    if report["sample_failures"]:
+        unread = ", ".join(f"{name} {count:,}" for name, count in report["sample_failures"].items())
+        yield "rationales not read", f"{unread}, of {report['samples']:,}"
     if report["people_tie"]:
         yield "people undecided", f"{report['people_tie']:,}, in no two-sided score"
     yield "accuracy", with_interval(report["accuracy"], report["accuracy_ci"])
@@ -96,8 +99,20 @@ def judge_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _people(report["people"])
     yield from _calibration(report.get("calibration"))
     yield from _against(report.get("against"))
-    speed = report["pairs_per_second"]
-    yield "speed", "all from the request log" if speed is None else f"{speed:,.2f} pairs a second"
+    yield from _cost(report)
+
+
+def _cost(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    usage, speed = report["usage"], report["pairs_per_second"]
+    read, written = usage["fresh_prompt_tokens"], usage["fresh_completion_tokens"]
+    if usage["fresh_requests"]:
+        cached = f" ({usage['cached_prompt_tokens']:,} from the prefix cache)" if usage["cached_prompt_tokens"] else ""
+        reused = f"; {usage['reused_requests']:,} from the log" if usage["reused_requests"] else ""
+        tokens = f"{read:,} tokens read{cached}, {written:,} written"
+        yield "cost", f"{usage['fresh_requests']:,} requests{reused}; {tokens}; {report['seconds']:,.1f} s"
+        yield "speed", f"{speed:,.2f} pairs a second"
+    else:
+        yield "cost", "none: all from the request log" if usage["reused_requests"] else "none: nothing could be asked"
 
 
 def _people(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
@@ -138,15 +153,15 @@ def subset_table(subsets: Mapping[str, Mapping[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    # So narrow that 80 columns leave the names their room; failures are in the report.
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("subset", overflow="fold")
-    for name in ("pairs", "judged", "accuracy (95 %)", "Brier", "flips", "slot 1", "failures"):
+    for name in ("judged", "accuracy (95 %)", "Brier", "flips", "slot 1"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, part in subsets.items():
         cells = (
-            *(str(part["n"]), str(part["judged"]), with_interval(part["accuracy"], part["accuracy_ci"], ".2f")),
-            *(number(part["brier"]), number(part["flip_rate"], ".0%"), number(part["first_slot_rate"], ".0%")),
-            str(part["parse_failures"]),
+            *(f"{part['judged']}/{part['n']}", with_interval(part["accuracy"], part["accuracy_ci"], ".2f")),
+            *(number(part["brier"], ".2f"), number(part["flip_rate"], ".0%"), number(part["first_slot_rate"], ".0%")),
         )
         table.add_row(Text(name or "(none)"), *cells)
     return table

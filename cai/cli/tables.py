@@ -79,6 +79,7 @@ def show_preferences(folder: Path, metrics: Mapping[str, Any]) -> None:
         ("left out", left_out),
         ("chosen is longer", _share(made["chosen_is_longer"])),
         *_panel(votes),
+        *_rationales(overall),
         *((f"{name} rows", f"{count}  {folder / 'preferences' / name}") for name, count in rows.items()),
         ("every vote", f"{folder / 'votes.jsonl'}"),
     ]
@@ -99,6 +100,13 @@ def _panel(votes: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not votes.get("panels"):
         return []
     return [("judges differ", f"{votes['disagreement']:.2f} bits of 1 in the mean over {votes['panels']} pairs")]
+
+
+def _rationales(overall: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Reasons behind which no verdict could be read; nothing where all could, or none were written."""
+    failed = overall.get("sample_failures") or {}
+    told = ", ".join(f"{reason} {count}" for reason, count in failed.items())
+    return [("reasons not read", f"{told}, of {overall['samples']}")] if failed else []
 
 
 def _share(value: float | None) -> str:

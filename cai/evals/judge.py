@@ -165,6 +165,8 @@ def measure(outcomes: Sequence[Outcome], *, seed: int) -> dict[str, Any]:
         "tie_rate": sum(each.said == "tie" for each in judged) / len(judged) if judged else None,
         "parse_failures": votes.votes - votes.verdicts,
         "failures": {**votes.failures, **Counter(each.error for each in outcomes if each.error)},
+        "samples": votes.samples,
+        "sample_failures": dict(votes.sample_failures),
         "votes": votes.votes,
         "votes_in_an_order": votes.ordered,
         "questions_in_both_orders": votes.both_orders,

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cai.engine import Generate, Request, Sampling, together
 from cai.errors import ContextOverflow, InputError
-from cai.judging import EMPTY_RATIONALE, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
+from cai.judging import EMPTY_RATIONALE, FEW_SAMPLES, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import PAIR_SLOTS, pair_slots, quote
 from cai.records import Comparison, Vote, content_hash
@@ -36,6 +36,9 @@ class Config(StrictModel):
     max_tokens: int = Field(256, ge=1, description="Of the rationale; a longer one is cut off, and still used.")
     clamp: tuple[float, float] | None = Field(
         (0.4, 0.6), description="Range of the soft label, after averaging; null leaves it as it was read."
+    )
+    min_read: float = Field(
+        0.0, ge=0, le=1, description="Least share of the samples that must be read; below it there is no verdict."
     )
     min_mass: float = Field(
         0.2, ge=0, le=1, description="Less probability than this on the letters together is no verdict."
@@ -61,7 +64,8 @@ class Cot:
     """See `cai.judging.Judge`.
 
     `raw` of a vote: `samples`, one after another with seed, rationale, log-probabilities and what went wrong; `p`, the
-    letters' mean probabilities before clamping. Both are in the order in which the answers were shown.
+    letters' mean probabilities before clamping, over the samples that were read. Both are in the order in which the
+    answers were shown. Samples that were not read are counted in the statistics (`sample_failures`).
     """
 
     config: Config
@@ -93,6 +97,8 @@ class Cot:
         read = [sample["p"] for sample in samples if sample["error"] is None]
         if not read:
             return Verdict(None, mass=mass, raw=raw, error=samples[0]["error"])
+        if len(read) < self.config.min_read * len(samples):
+            return Verdict(None, mass=mass, raw=raw, error=FEW_SAMPLES)
         p = [math.fsum(column) / len(read) for column in zip(*read, strict=True)]
         raw["p"] = p
         if self.config.clamp is not None:

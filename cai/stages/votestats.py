@@ -24,6 +24,8 @@ class VoteStats:
 
     Attributes:
         votes: all of them; `verdicts` those that say something, `failures` the others by their error.
+        samples: rationales of judges that write them, also of votes that have a verdict; `sample_failures` those behind
+            which nothing was read, by their error.
         ordered: verdicts on two answers that were shown in an order.
         first_slot_rate: share of `ordered` that prefer what was shown first, a tie counting half. Which answer comes
             first is drawn by hash, so without bias it is 0.5.
@@ -50,6 +52,8 @@ class VoteStats:
     decisiveness: float | None
     labelled: int
     agreement: float | None
+    samples: int = 0
+    sample_failures: Mapping[str, int] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """JSON object."""
@@ -94,10 +98,16 @@ class _Sums:
     decided: float = 0.0
     labelled: int = 0
     agreed: float = 0.0
+    samples: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
 
     def vote(self, vote: Vote, p: float | None, label: int) -> None:
         """Take up a vote with its soft label `p`; `label` is the side of the comparison's preference."""
         self.votes += 1
+        for sample in vote.raw.get("samples", ()):
+            self.samples += 1
+            if sample.get("error"):
+                self.unread[sample["error"]] += 1
         if vote.mass is not None:
             self.masses += 1
             self.mass += vote.mass
@@ -136,6 +146,8 @@ class _Sums:
             decisiveness=rate(self.decided, self.verdicts),
             labelled=self.labelled,
             agreement=rate(self.agreed, self.labelled),
+            samples=self.samples,
+            sample_failures=dict(sorted(self.unread.items())),
         )
 
 

@@ -245,3 +245,36 @@ def test_what_is_wrong_is_said(here: Path) -> None:
     alone = CliRunner().invoke(app, ["eval", "judge", "--pairs", "pairs.jsonl"])
     assert alone.exit_code == 2
     assert "there is no judge to ask" in alone.stderr
+
+
+def test_rationales_that_gave_no_verdict_are_told() -> None:
+    rules = """rules=[{match: "Bad 1", reply: ""}, {match: "Answer", reply: "Both are short."}]"""
+    options = ["--method", "cot", "--set", "samples=2", "--set", "max_tokens=8", "--backend-set", "fail={empty: 0.5}"]
+    found = told(*options, rules=rules)
+    assert found["samples"] == 160
+    assert 0 < sum(found["sample_failures"].values()) < 160
+    assert "rationales not read" in judge(*options, rules=rules).stdout
+
+
+def test_the_table_of_subsets_fits_80_columns_with_its_names(here: Path) -> None:
+    names = ("adversarial-neighbour", "adversarial-manual")
+    rows = [
+        {"id": str(n), "prompt": f"Q {n}?", "chosen": f"Good {n}", "rejected": f"Bad {n}", "subset": names[n % 2]}
+        for n in range(2000)
+    ]
+    (here / "named.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["eval", "judge", "--backend", "scripted", "--backend-set", READER, "--pairs", "named.jsonl"]
+    shown = CliRunner().invoke(app, command, env={"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}).stdout
+    table = shown.partition("subset")[2]
+    assert all(f" {name} " in table for name in names)
+    assert all(len(line) <= 80 for line in table.splitlines()[:6])
+    assert "1000/1000" in table
+
+
+def test_what_it_cost_is_told(here: Path) -> None:
+    assert " requests; " in judge("--out", "out").stdout
+    assert "none: all from the request log" in judge("--out", "out").stdout
+    rows = [{"prompt": "word " * 300, "chosen": "Good", "rejected": "Bad"}]
+    (here / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    none = judge("--pairs", "long.jsonl", "--backend-set", "context=100").stdout
+    assert "none: nothing could be asked" in none

@@ -14,6 +14,7 @@ from cai.judges import cot
 from cai.judging import Question
 from cai.judging.prompt import load_prompt
 from cai.records import Vote
+from cai.stages.votestats import vote_report
 from tests.judges.fakes import PROPERTY, Fake, by_worth, group, judge, run
 
 SHARES = st.floats(1e-4, 1)
@@ -130,3 +131,19 @@ def test_the_same_sample_twice_is_refused() -> None:
     with pytest.raises(pydantic.ValidationError, match="all samples are the same"):
         cot.Config(samples=2, temperature=0)
     assert cot.Config(samples=1, temperature=0).temperature == 0
+
+
+def test_how_many_samples_must_be_read_can_be_said_and_the_others_are_counted() -> None:
+    def asked(least: float) -> Vote:
+        (vote,) = votes_of(Telling(["lost", "0.5", ""]), samples=3, orders="one", clamp=None, min_read=least)
+        return vote
+
+    assert asked(0.0).error is asked(0.3).error is None
+    few = asked(0.5)
+    assert (few.error, few.p_a) == ("few_samples", None)
+    assert len(few.raw["samples"]) == 3
+    of = group("good", "bad")
+    stats = vote_report([(of, [asked(0.0)], [])]).overall
+    assert (stats.samples, stats.sample_failures) == (3, {"empty_rationale": 1, "low_mass": 1})
+    assert (stats.verdicts, stats.failures) == (1, {})
+    assert vote_report([(of, [few], [])]).overall.failures == {"few_samples": 1}
