@@ -8,13 +8,14 @@ matrices. Tasks with fewer than two votes tell nothing and are left out.
 - Fleiss' kappa (1971), in its form for a varying number of votes: chance is the pooled shares, squared.
 - Gwet's AC1 (2008, Br. J. Math. Stat. Psychol. 61): chance by pi (1 - pi), so that it does not collapse where nearly
   all votes are the same.
-- Cohen's kappa (1960) of two people.
+
+Cohen's kappa (1960) of two people, and each person's agreement with the others, are in `persons`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,19 +90,11 @@ def agreement(
     names = [clusters.get(task, task) if clusters else task for task in np.asarray(table.tasks)[several]]
     _, cluster = np.unique(np.asarray(names), return_inverse=True)
     parts = _Parts.of(kept, sizes, cluster)
-    rng = np.random.default_rng(seed)
-    many = int(cluster.max()) + 1
-    weights = [np.ones((1, many))]
-    step = max(1, 4_000_000 // many)
-    if many > 1:
-        for begin in range(0, draws, step):
-            size = min(step, draws - begin)
-            weights.append(rng.multinomial(many, np.full(many, 1 / many), size=size).astype(np.float64))
     found: dict[str, list[Array]] = {}
-    for block in weights:
+    for block in weightings(int(cluster.max()) + 1, seed=seed, draws=draws):
         for name, values in parts.coefficients(block).items():
             found.setdefault(name, []).append(values)
-    told = {name: _coefficient(np.concatenate(values)) for name, values in found.items()}
+    told = {name: coefficient(np.concatenate(values)) for name, values in found.items()}
     return Agreement(
         votes=len(table),
         workers=len(np.unique(table.worker)),
@@ -109,6 +102,20 @@ def agreement(
         single=int((counts.sum(axis=1) == 1).sum()),
         **told,
     )
+
+
+def weightings(many: int, *, seed: int, draws: int, cells: int = 0) -> Iterator[Array]:
+    """How often each of `many` clusters counts: once in the first row, then as drawn with replacement, in blocks.
+
+    Args:
+        cells: how many numbers a draw will be multiplied with, where that is more than `many`.
+    """
+    yield np.ones((1, many))
+    rng = np.random.default_rng(seed)
+    step = max(1, 4_000_000 // max(many, cells))
+    for begin in range(0, draws if many > 1 else 0, step):
+        size = min(step, draws - begin)
+        yield rng.multinomial(many, np.full(many, 1 / many), size=size).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -152,12 +159,13 @@ class _Parts:
             "observed": observed,
             "alpha_nominal": _alpha(pairs, "nominal"),
             "alpha_ordinal": _alpha(pairs, "ordinal"),
-            "fleiss_kappa": _beyond(observed, chance),
-            "ac1": _beyond(observed, gwet),
+            "fleiss_kappa": beyond(observed, chance),
+            "ac1": beyond(observed, gwet),
         }
 
 
-def _beyond(observed: Array, chance: Array) -> Array:
+def beyond(observed: Array, chance: Array) -> Array:
+    """Agreement beyond chance, as a share of what chance leaves; NaN where it leaves nothing."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(chance < 1 - 1e-12, (observed - chance) / (1 - chance), np.nan)
 
@@ -183,7 +191,7 @@ def _alpha(pairs: Array, level: Level) -> Array:
         return np.where(by_chance > 1e-12, 1 - seen / by_chance, np.nan)
 
 
-def _coefficient(values: Array) -> Coefficient:
+def coefficient(values: Array) -> Coefficient:
     """The first is of the data as they are, the others of bootstrap draws."""
     if np.isnan(values[0]):
         return Coefficient(None, None)
@@ -192,39 +200,3 @@ def _coefficient(values: Array) -> Coefficient:
         return Coefficient(float(values[0]), None)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Coefficient(float(values[0]), stats.Interval(float(low), float(high)))
-
-
-def cohen_kappa(one: Sequence[int], other: Sequence[int], kinds: int) -> float | None:
-    """Cohen's kappa of two people's labels of the same tasks; None where chance alone would agree always."""
-    left, right = np.asarray(one), np.asarray(other)
-    observed = float((left == right).mean())
-    chance = float(
-        (np.bincount(left, minlength=kinds) / len(left) * (np.bincount(right, minlength=kinds) / len(right))).sum()
-    )
-    return None if chance > 1 - 1e-12 else (observed - chance) / (1 - chance)
-
-
-def pairs_of_people(table: VoteTable, *, least: int = 10, most: int = 200) -> list[dict[str, Any]]:
-    """Cohen's kappa of every two people with at least `least` common tasks, the lowest first; at most `most` rows."""
-    by_worker: dict[int, dict[int, int]] = {}
-    for task, worker, label in zip(table.task.tolist(), table.worker.tolist(), table.label.tolist(), strict=True):
-        by_worker.setdefault(worker, {})[task] = label
-    found = []
-    for one, other in itertools.combinations(sorted(by_worker), 2):
-        common = by_worker[one].keys() & by_worker[other].keys()
-        if len(common) < least:
-            continue
-        left = [by_worker[one][task] for task in sorted(common)]
-        right = [by_worker[other][task] for task in sorted(common)]
-        kappa = cohen_kappa(left, right, len(table.labels))
-        same = sum(a == b for a, b in zip(left, right, strict=True)) / len(left)
-        found.append(
-            {
-                "workers": [table.workers[one], table.workers[other]],
-                "tasks": len(common),
-                "observed": round(same, 4),
-                "cohen_kappa": None if kappa is None else round(kappa, 4),
-            }
-        )
-    found.sort(key=lambda row: (row["cohen_kappa"] is None, row["cohen_kappa"], row["workers"]))
-    return found[:most]

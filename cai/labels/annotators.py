@@ -1,15 +1,19 @@
-"""Annotators who do not seem to read: who answer at random, by position or by length. Pointed out, never removed."""
+"""Annotators who do not seem to read, and what gold items say of each: pointed out, never removed.
+
+At random, by position or by length; and how often a person is right where the right verdict is known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cai.evals import stats
-from cai.labels.aggregate import agreement_rates
+from cai.labels.aggregate import SHRINK, agreement_rates
 from cai.labels.items import Item
-from cai.labels.table import VoteTable
+from cai.labels.table import SAID, VoteTable
 from cai.records import HumanLabel
 
 LEAST = 10
@@ -17,10 +21,14 @@ LEAST = 10
 
 
 def at_random(table: VoteTable) -> dict[str, str]:
-    """Those whose agreement with others is not above what chance gives, at 95 % over all people together.
+    """Those who are clearly below the crowd and not clearly above chance.
 
-    Chance is that of a person who draws from the pool's own labels. The interval is Wilson's, its level corrected for
-    the number of people (Bonferroni), and the agreement's point must also be nearer to chance than to the pool's.
+    Two tests of a person's agreement with the others, both with Wilson's intervals:
+
+    - It is below the crowd's, one-sided, at 5 % over all people together (Bonferroni). This bounds the error: where
+      everybody reads alike, the probability that anybody at all is named is at most 5 %.
+    - It is not above chance, one-sided, at 5 % for the person, and nearer to chance than to the crowd. Chance is a
+      person who draws from the pool's own labels.
     """
     counts = table.counts()
     total = counts.sum(axis=1)
@@ -30,7 +38,6 @@ def at_random(table: VoteTable) -> dict[str, str]:
     chance = float((pool**2).sum())
     overall = float(share[several].mean()) if several.any() else chance
     people = np.unique(table.worker)
-    level = 1 - 0.05 / max(1, len(people))
     found = {}
     for worker in people.tolist():
         mine = several & (table.worker == worker)
@@ -38,8 +45,10 @@ def at_random(table: VoteTable) -> dict[str, str]:
         if n < LEAST or overall <= chance:
             continue
         mean = float(share[mine].mean())
-        low = stats.wilson(mean, n, level=level).low
-        if low <= chance and mean < (chance + overall) / 2 and stats.wilson(mean, n).high < overall:
+        # A two-sided interval of level 1 - 2 e has e on each side.
+        below_crowd = stats.wilson(mean, n, level=1 - 2 * 0.05 / len(people)).high < overall
+        above_chance = stats.wilson(mean, n, level=0.9).low > chance
+        if below_crowd and not above_chance and mean < (chance + overall) / 2:
             found[table.workers[worker]] = (
                 f"agrees with others in {mean:.0%} of {n}; by chance it would be {chance:.0%}"
             )
@@ -80,6 +89,60 @@ def _one_sided(votes: Mapping[str, Sequence[float]], sentence: str, *, pool: flo
     return found
 
 
-def reliability(table: VoteTable) -> dict[str, float]:
-    """Agreement with the others, shrunk to the pool; see `aggregate.agreement_rates`."""
-    return dict(zip(table.workers, agreement_rates(table).tolist(), strict=True))
+# --- gold items -------------------------------------------------------------------------------------------------------
+
+
+def right_of(label: HumanLabel) -> str:
+    """The right verdict of an item that was asked to check the person; "" where it was not, or none is known."""
+    return str(label.extra.get("gold", "")) if label.gold else ""
+
+
+def ordinary(labels: Iterable[HumanLabel]) -> list[HumanLabel]:
+    """The labels that count as votes: what was asked to check somebody says nothing new of the answers."""
+    return [label for label in labels if not right_of(label)]
+
+
+def on_gold(labels: Iterable[HumanLabel], prompt: Mapping[str, str], *, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Of each person how many gold verdicts they gave, and the share that is right, with an interval over prompts.
+
+    An abstention is no verdict. A tie, where one answer is right, is wrong.
+
+    Args:
+        labels: effective ones.
+        prompt: of each comparison.
+    """
+    said: dict[str, list[tuple[float, str]]] = {}
+    for label in labels:
+        right = right_of(label)
+        if right and label.verdict in SAID:
+            turn = float(SAID[label.verdict] == right), prompt.get(label.comparison_id, label.comparison_id)
+            said.setdefault(label.annotator, []).append(turn)
+    found = {}
+    for name, turns in sorted(said.items()):
+        values, prompts = [value for value, _ in turns], [each for _, each in turns]
+        interval = stats.share_interval(values, prompts, seed=seed)
+        ci = [round(end, 4) for end in interval.row()]
+        found[name] = {"n": len(turns), "right": {"value": round(sum(values) / len(values), 4), "ci": ci}}
+    return found
+
+
+def gold_rates(labels: Iterable[HumanLabel]) -> dict[str, float]:
+    """How often each person who was checked is right on gold items, shrunk to all of them together."""
+    said: dict[str, list[float]] = {}
+    for label in labels:
+        right = right_of(label)
+        if right and label.verdict in SAID:
+            said.setdefault(label.annotator, []).append(float(SAID[label.verdict] == right))
+    every = [value for mine in said.values() for value in mine]
+    pool = sum(every) / len(every) if every else 0.0
+    return {name: (sum(mine) + SHRINK * pool) / (len(mine) + SHRINK) for name, mine in said.items()}
+
+
+def reliability(table: VoteTable, gold: Mapping[str, float] | None = None) -> dict[str, float]:
+    """How far each person can be relied on: by gold items where they were checked (`gold_rates`), else by agreement.
+
+    Agreement is with the others, shrunk to the pool; see `aggregate.agreement_rates`.
+    """
+    return dict(zip(table.workers, agreement_rates(table).tolist(), strict=True)) | {
+        name: rate for name, rate in (gold or {}).items() if name in table.workers
+    }

@@ -67,7 +67,7 @@ def test_agreement_names_people_and_stands_beside_the_judge(run: Path) -> None:
     told = json.loads(cai("label", "agreement", str(run), "--json").stdout)
     assert told["axes"][""]["workers"] == 3
     assert 0.5 < told["axes"][""]["observed"]["value"] < 1
-    assert told["axes"][""]["annotators"]["cem"] < told["axes"][""]["annotators"]["ann"]
+    assert told["axes"][""]["annotators"]["cem"]["reliability"] < told["axes"][""]["annotators"]["ann"]["reliability"]
     assert told["beside_the_judge"][0]["over"] == "all"
     assert "length" in told["suspects"] or told["suspects"] == {}
     assert "alpha" in cai("label", "agreement", str(run)).stdout

@@ -9,10 +9,11 @@ import pytest
 
 from cai.errors import InputError
 from cai.labels.aggregate import aggregate
-from cai.labels.agreement import agreement, cohen_kappa, pairs_of_people
+from cai.labels.agreement import agreement
 from cai.labels.alttest import alt_test
 from cai.labels.annotators import at_random
 from cai.labels.certify import certify, upper_bound
+from cai.labels.persons import cohen_kappa, pairs_of_people
 from cai.labels.ppi import prediction_powered
 from cai.labels.route import choose, clusters, curve
 from cai.labels.table import VoteTable, read_votes
