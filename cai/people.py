@@ -12,7 +12,7 @@ from cai.config import load_recipe
 from cai.constitution.load import load_constitution
 from cai.errors import InputError
 from cai.labels import agreement as agree
-from cai.labels import annotators, beside, exchange
+from cai.labels import annotators, beside, exchange, persons
 from cai.labels.events import append_labels, effective, read_labels
 from cai.labels.items import Item, asked, by_id, is_current, items_of, p_of_a, principles_of
 from cai.labels.merge import WHY_NOT, Merged, flips, merge
@@ -141,14 +141,17 @@ def agreement_of_run(run: Path, *, seed: int = 0) -> dict[str, Any]:
     place = runs.open_run(run)
     made = judged(place)
     known, principles = by_id(items_of(made)), principles_of(made)
-    labels = labels_of(place, known)
+    every = labels_of(place, known)
+    labels = annotators.ordinary(every)
     prompt = {name: item.prompt_id for name, item in known.items()}
     report: dict[str, Any] = {"run": place.path.name, "axes": {}, "principles": {}}
     suspects: dict[str, dict[str, str]] = {}
+    report["gold"] = annotators.on_gold(every, prompt, seed=seed)
     for axis in sorted({label.axis for label in labels}):
         with contextlib.suppress(InputError):
             table = votes_of(labels, axis=axis)
-            report["axes"][axis] = _agreement(table, prompt, seed)
+            rates = annotators.gold_rates(label for label in every if label.axis == axis)
+            report["axes"][axis] = _agreement(table, prompt, seed, rates)
             suspects.setdefault("random", {}).update(annotators.at_random(table))
     for name in sorted({each for ids in principles.values() for each in ids}):
         inside = [label for label in labels if name in asked(principles, label.comparison_id, label.axis)]
@@ -171,10 +174,14 @@ def agreement_of_table(table: VoteTable, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _agreement(table: VoteTable, prompt: Mapping[str, str], seed: int) -> dict[str, Any]:
+def _agreement(
+    table: VoteTable, prompt: Mapping[str, str], seed: int, gold: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     told = agree.agreement(table, clusters=prompt, seed=seed).row()
-    told["annotators"] = {name: round(value, 4) for name, value in sorted(annotators.reliability(table).items())}
-    told["pairs"] = agree.pairs_of_people(table)
+    rates = annotators.reliability(table, gold)
+    each = persons.each_person(table, clusters=prompt, seed=seed)
+    told["annotators"] = {name: row | {"reliability": round(rates[name], 4)} for name, row in each.items()}
+    told["pairs"] = persons.pairs_of_people(table, clusters=prompt, seed=seed)
     return told
 
 
