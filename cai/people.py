@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from cai.config import load_recipe
 from cai.constitution.load import load_constitution
 from cai.errors import InputError
 from cai.labels import agreement as agree
-from cai.labels import annotators, beside, exchange, persons
-from cai.labels.events import append_labels, effective, read_labels
+from cai.labels import annotators, beside, exchange, export, persons
+from cai.labels.events import append_said, effective, news, read_labels
 from cai.labels.items import Item, asked, by_id, is_current, items_of, p_of_a, principles_of
 from cai.labels.merge import WHY_NOT, Merged, flips, merge
 from cai.labels.page.store import Store
@@ -67,16 +67,51 @@ def comparison_of(row: Mapping[str, Any]) -> str:
     return str(row.get("comparison_id") or (inside.get("comparison_id", "") if isinstance(inside, Mapping) else ""))
 
 
-def export_tasks(run: Path, out: Path, format_name: str, *, only: Path | None = None, limit: int | None = None) -> int:
-    """Write a run's pairs to be labelled elsewhere; how many."""
-    chosen = items(runs.open_run(run), only)
-    return exchange.export_tasks(out, chosen[:limit], format_name)
+def export_tasks(
+    run: Path, out: Path, format_name: str, *, only: Path | None = None, limit: int | None = None, hints: bool = False
+) -> int:
+    """Write a run's pairs to be labelled elsewhere; how many.
+
+    Args:
+        hints: with what the judge says, which biases people; only some formats can.
+    """
+    place = runs.open_run(run)
+    chosen = items(place, only)
+    judge = {(row.comparison_id, row.axis): p for row in judged(place) if (p := p_of_a(row)) is not None}
+    return export.export_tasks(out, chosen[:limit], format_name, judged=judge if hints else None)
+
+
+def export_labels(run: Path, out: Path, format_name: str, *, axis: str | None = None) -> export.ExportReport:
+    """Write what people said of a run in a format of another tool; what of it the format could not carry.
+
+    Raises:
+        InputError: there are no labels, or the format names no axes and there are several.
+    """
+    place = runs.open_run(run)
+    return export.export_labels(out, effective(events_of(place)), by_id(items(place)), format_name, axis=axis)
+
+
+def axes_of(place: RunFolder) -> set[str]:
+    """The axes that a run knows: those that were judged, and those of its principles."""
+    named = {bound.principle.axis for bound in load_constitution(place.path).principles if bound.principle.axis}
+    return {row.axis for row in judged(place)} | named
 
 
 def import_labels(
-    run: Path, file: Path, format_name: str, *, axis: str = "", strict: bool = False, dry_run: bool = False
+    run: Path,
+    file: Path,
+    format_name: str,
+    *,
+    axis: str = "",
+    also: Collection[str] = (),
+    strict: bool = False,
+    dry_run: bool = False,
 ) -> exchange.ImportReport:
     """Append what a file says to the run's log of labels. The same file again adds nothing.
+
+    Args:
+        axis: of rows that name none.
+        also: axes that are known besides the run's.
 
     Raises:
         InputError: the file cannot be read; with `strict` also at its first broken row, and nothing is written.
@@ -84,14 +119,15 @@ def import_labels(
     """
     place = runs.open_run(run)
     with Lock(place.path):
+        before = events_of(place)
+        people = dict.fromkeys(label.annotator for label in before)
+        axes = axes_of(place) | set(also)
         known = by_id(items(place))
-        labels, report = exchange.read_labels_from(file, format_name, known, axis=axis, strict=strict)
-        if dry_run:
-            before = {label.id for label in read_labels(place.labels)}
-            report.added = len({label.id for label in labels} - before)
-        else:
-            report.added = append_labels(place.labels, labels)
-        report.known = len({label.id for label in labels}) - report.added
+        labels, report = exchange.read_labels_from(
+            file, format_name, known, axis=axis, axes=axes, people=people, strict=strict
+        )
+        report.added = len(news(before, labels)) if dry_run else append_said(place.labels, labels)
+        report.known = max(0, len({label.id for label in labels}) - report.added)
         return report
 
 

@@ -9,6 +9,7 @@ import typer
 
 from cai.cli import label_serve, label_stats
 from cai.cli.common import Json, examples, print_json, reports_errors
+from cai.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="People in the loop: label, import, agree, route.")
 label_serve.register(app)
@@ -34,6 +35,10 @@ def group() -> None:
     epilog=examples(
         ("cai label export runs/demo --format label_studio --out tasks.json", "all pairs"),
         ("cai label export runs/demo --format csv --items route.jsonl --out tasks.csv", "those that `route` chose"),
+        (
+            "cai label export runs/demo --labels --format argilla --out labels.json",
+            "what people said, and what was lost",
+        ),
         ("cai label export runs/demo --demonstrations --out edits.jsonl", "answers that people rewrote, as SFT rows"),
     ),
 )
@@ -47,15 +52,34 @@ def export_command(
     demonstrations: Annotated[
         bool, typer.Option("--demonstrations", help="Instead: the answers that people rewrote, as SFT rows.")
     ] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Instead: what people said so far, with a report of what is lost.")
+    ] = False,
+    axis: Annotated[
+        str | None, typer.Option("--axis", help="With --labels: only this axis (some formats know none).")
+    ] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="With what the judge says (label_studio, argilla); biases people.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Write a run's pairs for another labelling tool; sides are shuffled by hash, and the order is recorded."""
+    """Write a run's pairs for another labelling tool; sides are shuffled by hash, and the order is recorded.
+
+    With --labels, what people said so far goes out in that tool's format instead.
+    """
     from cai import people
 
+    if labels and (demonstrations or predictions or items or limit):
+        raise InputError("--labels writes labels, not tasks", mend="leave out the other options; --axis narrows it")
+    if axis is not None and not labels:
+        raise InputError("tasks are of all axes", mend="--axis goes with --labels")
+    if labels:
+        _show_export(people.export_labels(run, out, format, axis=axis).row(), out, json)
+        return
     if demonstrations:
         count = people.write_demonstrations(run, out)
     else:
-        count = people.export_tasks(run, out, format, only=items, limit=limit)
+        count = people.export_tasks(run, out, format, only=items, limit=limit, hints=predictions)
     if json:
         print_json({"rows": count, "path": str(out)})
     else:
@@ -76,8 +100,11 @@ def import_command(
     file: Annotated[Path, typer.Argument(help="Export of a labelling tool (.gz too).", metavar="FILE")],
     format: Format = "jsonl",
     axis: Annotated[str, typer.Option("--axis", help="Axis of rows that name none.")] = "",
+    also: Annotated[
+        str, typer.Option("--also-axis", help="Axes, separated by commas, that people were asked on and the judge not.")
+    ] = "",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first broken row or unknown pair; nothing is written.")
+        bool, typer.Option("--strict", help="Stop at the first broken row, unknown pair or axis; nothing is written.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, and write nothing.")] = False,
     json: Json = False,
@@ -88,13 +115,23 @@ def import_command(
     """
     from cai import people
 
-    report = people.import_labels(run, file, format, axis=axis, strict=strict, dry_run=dry_run)
+    more = [word.strip() for word in also.split(",") if word.strip()]
+    report = people.import_labels(run, file, format, axis=axis, also=more, strict=strict, dry_run=dry_run)
     if json:
         print_json(report.row())
     else:
         _show(report.row(), dry_run)
-    if report.traps["broken"] or report.traps["unknown_pair"]:
+    if any(report.traps[name] for name in ("broken", "unknown_pair", "ambiguous")):
         raise typer.Exit(1)
+
+
+def _show_export(report: dict[str, Any], out: Path, json: bool) -> None:
+    if json:
+        print_json(report | {"path": str(out)})
+        return
+    print(f"{report['labels']} labels in {report['rows']} rows in {out}")
+    for name, lost in report["lost"].items():
+        print(f"lost: {name} {lost['count']}: {lost['what']}")
 
 
 def _show(report: dict[str, Any], dry_run: bool) -> None:

@@ -1,13 +1,12 @@
-"""Files of labels in and out, with a report of everything in them that would have become wrong data in silence."""
+"""Files of people's labels in, with a report of everything in them that would have become wrong data in silence.
+
+The other way is `cai.labels.export`.
+"""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,19 @@ from typing import Any
 from cai.errors import InputError
 from cai.labels import formats
 from cai.labels.events import label_id
+from cai.labels.files import rows_of
 from cai.labels.items import Item
 from cai.labels.said import Said
-from cai.labels.shown import order_of, prompt_text
+from cai.labels.shown import prompt_text
 from cai.records import HumanLabel
-from cai.store import encode, replacing
 
 TRAPS: Mapping[str, str] = {
     "broken": "rows that say nothing readable; left out",
     "unknown_pair": "verdicts on pairs that are not in this run; left out",
-    "text_changed": "verdicts on texts that have changed since; kept, and not counted in merging",
+    "ambiguous": "verdicts without a pair's id on answers that several prompts share; left out",
+    "unknown_axis": "verdicts on an axis that this run does not know; kept, and merged by themselves (see --axis)",
+    "unknown_result": "parts of an answer of a kind that is not known; left out, the verdict kept",
+    "text_changed": "verdicts on texts, or a prompt, that have changed since; kept, and not counted",
     "status_unknown": "verdicts whose status the export does not carry: discarded ones look valid",
     "id_overwritten": "rows whose id is the annotation's; the pair was found by its texts",
     "sides_unknown": "verdicts of which nothing says which answer stood left; left is taken for a",
@@ -37,7 +39,7 @@ TRAPS: Mapping[str, str] = {
 """What an import can meet, and what is done about it."""
 
 FASTEST = 15.0
-"""Words a second above which nobody reads: five times a fast reader's 300 words a minute."""
+"""Words a second above which nobody reads: three times a fast reader's 300 words a minute."""
 
 EXAMPLES = 5
 
@@ -66,7 +68,7 @@ class ImportReport:
         self.traps[trap] += 1
         kept = self.examples.setdefault(trap, [])
         if len(kept) < EXAMPLES:
-            kept.append(where)
+            kept.append(where.encode("utf-8", "replace").decode())  # a lone surrogate cannot be printed
 
     def row(self) -> dict[str, Any]:
         return {
@@ -84,87 +86,38 @@ class ImportReport:
         }
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def rows_of(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    """The rows of a JSON array, JSONL or CSV file (.gz too), with the line (JSON array: the number) of each.
-
-    A line that is not a row comes as its error.
-
-    Raises:
-        InputError: no such file, or it cannot be read as what its name says.
-    """
-    if not path.is_file():
-        raise InputError("no such file", where=str(path))
-    name = path.name.removesuffix(".gz")
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), mend="save it as UTF-8") from error
-    if name.endswith((".csv", ".tsv")):
-        yield from _csv(text, path, "\t" if name.endswith(".tsv") else ",")
-    elif text.lstrip().startswith("["):
-        try:
-            found = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"not JSON: {error}", where=str(path), mend="is the file cut off?") from error
-        for number, row in enumerate(found, start=1):
-            yield number, row if isinstance(row, Mapping) else InputError("not an object", where=f"{path}:{number}")
-    else:
-        for number, line in enumerate(text.split("\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                yield number, InputError(f"not JSON: {error}", where=f"{path}:{number}")
-                continue
-            yield number, row if isinstance(row, Mapping) else InputError("not an object", where=f"{path}:{number}")
-
-
-def _csv(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    if not reader.fieldnames:
-        raise InputError("the file is empty", where=str(path))
-    for row in reader:
-        where = f"{path}:{reader.line_num}"
-        if None in row or None in row.values():
-            yield reader.line_num, InputError("has another number of cells than the first line", where=where)
-        else:
-            yield reader.line_num, row
-
-
-def export_tasks(path: Path, items: Iterable[Item], format_name: str) -> int:
-    """Write items to be labelled elsewhere; how many.
-
-    The side on which each answer stands is drawn by hash and written into the row (`order`), so that position can be
-    told from preference afterwards.
-
-    Raises:
-        InputError: no such format, or nothing to write.
-    """
-    chosen = formats.load(format_name)
-    rows = [chosen.task(item, order_of(item)) for item in items]
-    if not rows:
-        raise InputError("there is nothing to label", where=str(path))
-    with replacing(path) as file:
-        if chosen.SUFFIX == "json":
-            file.write(json.dumps(rows, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n")
-        elif chosen.SUFFIX == "jsonl":
-            for row in rows:
-                file.write(encode(row))
-        else:
-            out = io.StringIO(newline="")
-            writer = csv.DictWriter(out, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-            file.write(out.getvalue().encode("utf-8", "surrogatepass"))
-    return len(rows)
-
-
 # --- import -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run:
+    """What verdicts are looked up in.
+
+    Attributes:
+        by_texts: items by their two answers, sorted; several where prompts share answers.
+        axes: those that the run knows; None: any will do.
+        people: spelling by name without capitals.
+    """
+
+    items: Mapping[str, Item]
+    axes: Collection[str] | None
+    people: dict[str, str]
+    by_texts: dict[tuple[str, str], list[Item]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for item in self.items.values():
+            self.by_texts.setdefault(_texts(item.a.text, item.b.text), []).append(item)
+
+    def find(self, said: Said) -> tuple[Item | None, str]:
+        """The item, or why there is none. By its id; else by its answers and its prompt, where the file has that."""
+        if said.pair in self.items:
+            return self.items[said.pair], ""
+        found = self.by_texts.get(_texts(said.left or "", said.right or ""), [])
+        if said.prompt is not None:
+            found = [item for item in found if _same_prompt(said.prompt, item)]
+        if len(found) > 1:
+            return None, "ambiguous"
+        return (found[0], "") if found else (None, "unknown_pair")
 
 
 def read_labels_from(
@@ -173,6 +126,8 @@ def read_labels_from(
     items: Mapping[str, Item],
     *,
     axis: str = "",
+    axes: Collection[str] | None = None,
+    people: Iterable[str] = (),
     strict: bool = False,
 ) -> tuple[list[HumanLabel], ImportReport]:
     """The events that a file holds, in its order, and what was met in reading it.
@@ -180,14 +135,18 @@ def read_labels_from(
     Args:
         items: by comparison id; verdicts on others are reported and left out.
         axis: of rows that name none.
-        strict: raise at the first row that is broken or about an unknown pair.
+        axes: those that the run knows; others are reported. None: any will do.
+        people: names that the run knows already; another spelling of one is that one.
+        strict: raise at the first row that is broken, or about an unknown pair or axis.
 
     Raises:
         InputError: the file cannot be read, no such format, or `strict`.
     """
     chosen, report = formats.load(format_name), ImportReport()
-    by_text = {(item.a.text, item.b.text): item for item in items.values()}
-    people: dict[str, str] = {}
+    spelling: dict[str, str] = {}
+    for name in people:
+        spelling.setdefault(_folded(name), name)
+    run = _Run(items, axes, spelling)
     labels: list[HumanLabel] = []
     last: dict[tuple[str, str, str], str] = {}
     for number, row in rows_of(path):
@@ -206,11 +165,20 @@ def read_labels_from(
         report.notes += [note for note in notes if note not in report.notes]
         for said in found:
             report.said += 1
-            label = _label(said, items, by_text, people, report, where, axis, path.name)
-            if label is None:
+            item, why = run.find(said)
+            if item is None:
                 if strict:
-                    raise InputError("is about a pair that is not in this run", where=where)
+                    several = "has answers that several prompts share" if why == "ambiguous" else "is not in this run"
+                    raise InputError(f"is about a pair that {several}", where=where)
+                report.met(why, f"{where}: {said.pair or 'no pair_id'}")
                 continue
+            label = _label(said, item, run, report, where, axis, path.name)
+            if axes is not None and label.axis not in axes:
+                known = ", ".join(name or "no axis" for name in sorted(axes))
+                what = f"the axis is {label.axis!r}" if label.axis else "names no axis"
+                if strict:
+                    raise InputError(f"{what}; this run has {known}", where=where, mend="--axis, or --also-axis")
+                report.met("unknown_axis", f"{where}: {what}; this run has {known}")
             key = (label.annotator, label.comparison_id, label.axis)
             if key in last and last[key] != label.id:
                 report.met("repeated", f"{where}: {label.annotator}")
@@ -221,21 +189,7 @@ def read_labels_from(
     return labels, report
 
 
-def _label(
-    said: Said,
-    items: Mapping[str, Item],
-    by_text: Mapping[tuple[str, str], Item],
-    people: dict[str, str],
-    report: ImportReport,
-    where: str,
-    axis: str,
-    source: str,
-) -> HumanLabel | None:
-    item = items.get(said.pair) or by_text.get((said.left or "", said.right or ""))
-    item = item or by_text.get((said.right or "", said.left or ""))
-    if item is None:
-        report.met("unknown_pair", f"{where}: {said.pair or 'no pair_id'}")
-        return None
+def _label(said: Said, item: Item, run: _Run, report: ImportReport, where: str, axis: str, source: str) -> HumanLabel:
     for trap in said.traps:
         report.met(trap, where)
     order, changed = _order(said, item)
@@ -245,7 +199,7 @@ def _label(
         report.met("sides_turned", where)
     if changed:
         report.met("text_changed", where)
-    who = _person(said.annotator, people, report, where)
+    who = _person(said.annotator, run.people, report, where)
     words = sum(len(text.split()) for text in (prompt_text(item.messages), item.a.text, item.b.text))
     if said.seconds is not None and said.status == "submitted" and said.seconds * FASTEST < words:
         report.met("too_fast", f"{where}: {said.seconds:g} s for {words} words")
@@ -282,15 +236,27 @@ def _order(said: Said, item: Item) -> tuple[str, bool]:
 
     Texts are believed before the `order` column: it is the texts that the person read.
     """
+    other_prompt = said.prompt is not None and not _same_prompt(said.prompt, item)
     if said.left is None or said.right is None:
-        return said.order, False
+        return said.order, other_prompt
     shown = (_plain(said.left), _plain(said.right))
     own = (_plain(item.a.text), _plain(item.b.text))
     if shown == own:
-        return "ab", False
+        return "ab", other_prompt
     if shown == own[::-1]:
-        return "ba", False
+        return "ba", other_prompt
     return said.order, True
+
+
+def _texts(one: str, other: str) -> tuple[str, str]:
+    first, second = sorted((_plain(one), _plain(other)))
+    return first, second
+
+
+def _same_prompt(told: str, item: Item) -> bool:
+    """Whether a file's prompt is the item's: the conversation as one text, or, as some tools have it, its last turn."""
+    shown = " ".join(told.split())
+    return shown in (" ".join(prompt_text(item.messages).split()), " ".join(item.messages[-1].content.split()))
 
 
 def _plain(text: str) -> str:
@@ -301,10 +267,14 @@ def _plain(text: str) -> str:
 def _person(name: str, people: dict[str, str], report: ImportReport, where: str) -> str:
     """The first spelling under which a person was met."""
     stripped = " ".join(name.split())
-    known = people.setdefault(stripped.casefold(), stripped)
+    known = people.setdefault(_folded(name), stripped)
     if known != stripped:
         report.met("duplicate_person", f"{where}: {stripped!r} is taken as {known!r}")
     return known
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
 
 
 def demonstrations(labels: Sequence[HumanLabel], items: Mapping[str, Item]) -> Iterator[dict[str, Any]]:

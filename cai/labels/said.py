@@ -1,13 +1,16 @@
 """What a row of another tool says: a verdict in the order in which the answers were shown, before anything is looked
-up."""
+up; and how cells of such rows are read, whatever stands in them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from cai.errors import InputError
+from cai.labels.shown import prompt_text
+from cai.records import messages_from
 
 SHOWN = ("left", "right", "tie", "both_bad", "abstain")
 WORDS = {
@@ -55,6 +58,9 @@ class Said:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
 def word(value: Any) -> str:
     """A verdict from a tool's word for it.
 
@@ -72,6 +78,19 @@ def from_strength(strength: int) -> str:
     return "left" if strength < 4 else "right" if strength > 4 else "tie"
 
 
+def agreed(verdict: str, strength: int | None) -> int | None:
+    """A strength that goes with a verdict; None where there is none, or it has no meaning (both bad, abstain).
+
+    Raises:
+        InputError: it says something else.
+    """
+    if strength is None or verdict in ("both_bad", "abstain"):
+        return None
+    if from_strength(strength) != verdict:
+        raise InputError(f"the verdict is {verdict}, but a strength of {strength} says {from_strength(strength)}")
+    return strength
+
+
 def seven(value: Any) -> int | None:
     """A strength of 1 to 7, or None where there is none.
 
@@ -82,7 +101,7 @@ def seven(value: Any) -> int | None:
         return None
     number = as_number(value, "strength")
     if number != int(number) or not 1 <= number <= 7:
-        raise InputError(f"a strength of {value} is not a whole number from 1 to 7")
+        raise InputError(f"a strength of {str(value)[:40]} is not a whole number from 1 to 7")
     return int(number)
 
 
@@ -93,28 +112,126 @@ def as_number(value: Any, name: str) -> float:
         InputError: it is none.
     """
     try:
-        found = float(value)
-    except (TypeError, ValueError) as error:
+        found = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} is {str(value)[:40]!r}, not a number") from error
     if found != found or found in (float("inf"), float("-inf")):
-        raise InputError(f"{name} is not a finite number")
+        raise InputError(f"{name} is {str(value)[:40]!r}, not a finite number")
     return found
 
 
 def seconds_of(value: Any) -> float | None:
-    """Seconds, or None where nothing is said."""
-    return None if value is None or value == "" else as_number(value, "the time taken")
+    """Seconds, or None where nothing is said.
+
+    Raises:
+        InputError: not a number, or less than none.
+    """
+    if value is None or value == "":
+        return None
+    found = as_number(value, "the time taken")
+    if found < 0:
+        raise InputError(f"the time taken is {found:g} seconds")
+    return found
+
+
+def as_text(value: Any, name: str) -> str:
+    """The text of a cell; "" where there is none. Numbers are taken as they are written.
+
+    Raises:
+        InputError: it is a list or an object.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str | int | float):
+        return value if isinstance(value, str) else str(value)
+    raise InputError(f"{name} is {str(value)[:40]!r}, not a text")
 
 
 def text(row: Mapping[str, Any], name: str, *, needed: bool = True) -> str:
     """A column's text.
 
     Raises:
-        InputError: it is needed and not there.
+        InputError: it is needed and not there, or no text.
     """
-    value = row.get(name)
+    found = as_text(row.get(name), name)
+    if needed and not found.strip():
+        raise InputError(f"has no {name}")
+    return found
+
+
+def first_text(row: Mapping[str, Any], *names: str) -> str:
+    """The text of the first of several columns that has one; "" where none has.
+
+    Raises:
+        InputError: it is no text.
+    """
+    return next((found for name in names if (found := text(row, name, needed=False))), "")
+
+
+def answer(row: Mapping[str, Any], name: str) -> str | None:
+    """A text as it was shown; None where the file has not got it.
+
+    Raises:
+        InputError: it is no text.
+    """
+    return text(row, name, needed=False) or None
+
+
+def order(row: Mapping[str, Any], *names: str) -> str:
+    """`ab`, `ba`, or "" where the row does not say.
+
+    Raises:
+        InputError: it says something else.
+    """
+    found = first_text(row, *(names or ("order",)))
+    if found not in ("", "ab", "ba"):
+        raise InputError(f"the order is {found[:20]!r}, not ab or ba")
+    return found
+
+
+def conversation(value: Any, name: str) -> str | None:
+    """A prompt as one text, from a text or a list of turns; None where there is none.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if value is None or value == "" or value == []:
+        return None
+    return value if isinstance(value, str) else prompt_text(messages_from(value, where=name))
+
+
+def listed(value: Any, name: str) -> Sequence[Any]:
+    """A list; empty where there is none.
+
+    Raises:
+        InputError: it is something else.
+    """
     if value is None or value == "":
-        if needed:
-            raise InputError(f"has no {name}")
-        return ""
-    return value if isinstance(value, str) else str(value)
+        return ()
+    if not isinstance(value, list):
+        raise InputError(f"{name} is {str(value)[:40]!r}, not a list")
+    return value
+
+
+def when(value: Any) -> str:
+    """A time in UTC, ISO 8601, from that or from seconds since 1970; "" where none is said; others as they are.
+
+    Raises:
+        InputError: it is a list or an object.
+    """
+    told = as_text(value, "the time").strip()
+    try:
+        if told.replace(".", "", 1).isdigit() and float(told) > _EPOCH:
+            seconds = float(told)
+            found = datetime.fromtimestamp(seconds / 1000 if seconds > 1000 * _EPOCH else seconds, UTC)
+        else:
+            found = datetime.fromisoformat(told)
+    except (ValueError, OverflowError, OSError):
+        return told
+    if found.tzinfo is None:
+        return told
+    return found.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+
+
+_EPOCH = 100_000_000
+"""A number above this is seconds since 1970, above a thousand times this milliseconds; below, a year or nothing."""

@@ -13,7 +13,9 @@ import pytest
 from cai.errors import InputError
 from cai.labels import formats
 from cai.labels.events import append_labels, effective, read_labels
-from cai.labels.exchange import demonstrations, export_tasks, read_labels_from, rows_of
+from cai.labels.exchange import demonstrations, read_labels_from
+from cai.labels.export import export_tasks
+from cai.labels.files import rows_of
 from cai.labels.items import Item, by_id
 from cai.records import Candidate, Group, Message, Prompt, content_hash
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cai.labels.exchange import export_tasks, read_labels_from
+from cai.labels.exchange import read_labels_from
+from cai.labels.export import export_tasks
 from cai.labels.formats import label_studio
 from cai.labels.items import Item, by_id
 from cai.records import HumanLabel

@@ -1,8 +1,11 @@
 """Formats of people's labels. Name = file; to add one, add a file.
 
-`task` makes a row to be labelled; `read` what a labelled row says, raising `InputError` for one that is broken; `notes`
-what is to be known of a whole file (columns that are lost, exports that hide something). `SUFFIX` is how a file of
-tasks is written: `json` (one array), `jsonl` or `csv`.
+`task` makes a row to be labelled; `read` what a labelled row says, raising `InputError`, and nothing else, for one that
+is broken, whatever stands in it; `labelled` the rows that say it; `notes` what is to be known of a whole file (columns
+that are lost, exports that hide something). `SUFFIX` is how a file is written: `json` (one array), `jsonl` or `csv`.
+`CARRIES` names what of a label the format keeps, words of `export.LOSSES`; a format may also have `LEVELS`, the
+strengths that it can write where it asks for one always, `AXES` by column where it knows some axes only, and `guess`,
+which adds what the judge says to a task.
 """
 
 from __future__ import annotations
@@ -23,8 +26,11 @@ class Format(Protocol):
     NAME: str
     DESCRIPTION: str
     SUFFIX: str
+    CARRIES: frozenset[str]
 
     def task(self, item: Item, order: str) -> dict[str, Any]: ...
+
+    def labelled(self, item: Item, order: str, said: Sequence[Said]) -> list[dict[str, Any]]: ...
 
     def read(self, row: Row) -> Sequence[Said]: ...
 

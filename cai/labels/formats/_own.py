@@ -7,9 +7,11 @@ from typing import Any
 
 from cai.errors import InputError
 from cai.labels.items import Item
-from cai.labels.said import Said, from_strength, seconds_of, seven, text, word
+from cai.labels.said import Said, agreed, answer, first_text, from_strength, order, seconds_of, seven, text, when, word
 from cai.labels.shown import prompt_text, sides
 
+STATUS = ("submitted", "draft", "discarded", "skipped")
+CARRIES = frozenset({"axis", "strength", "seconds", "note", "edit", "ts", "gold", "both_bad", "abstain", "order"})
 EMPTY = ("annotator", "verdict", "strength", "axis", "seconds", "note", "edit", "status", "ts")
 
 
@@ -20,6 +22,28 @@ def task(item: Item, order: str) -> dict[str, Any]:
     return shown | {"left": left, "right": right} | dict.fromkeys(EMPTY, "")
 
 
+def labelled(item: Item, order: str, said: Sequence[Said]) -> list[dict[str, Any]]:
+    """A row a verdict, every column filled in."""
+    shown = task(item, order)
+    return [
+        shown
+        | {
+            "order": each.order,
+            "annotator": each.annotator,
+            "verdict": each.verdict,
+            "strength": "" if each.strength is None else each.strength,
+            "axis": each.axis,
+            "seconds": "" if each.seconds is None else each.seconds,
+            "note": each.note,
+            "edit": each.edit,
+            "status": each.status,
+            "ts": each.ts,
+            "gold": "true" if each.gold else "",
+        }
+        for each in said
+    ]
+
+
 def read(row: Mapping[str, Any]) -> Sequence[Said]:
     """One verdict a row; a row with neither verdict nor strength was not labelled and says nothing."""
     strength = seven(row.get("strength"))
@@ -27,27 +51,26 @@ def read(row: Mapping[str, Any]) -> Sequence[Said]:
     if (told is None or str(told).strip() == "") and strength is None:
         return ()
     verdict = word(told) if told not in (None, "") else from_strength(strength or 4)
-    if strength is not None and verdict in ("left", "right") and from_strength(strength) != verdict:
-        raise InputError(f"the verdict is {verdict}, but a strength of {strength} says {from_strength(strength)}")
-    order = text(row, "order", needed=False)
-    if order not in ("", "ab", "ba"):
-        raise InputError(f"the order is {order[:20]!r}, not ab or ba")
+    status = text(row, "status", needed=False).strip().lower() or "submitted"
+    if status not in STATUS:
+        raise InputError(f"the status is {status[:20]!r}, not one of {', '.join(STATUS)}")
     return (
         Said(
-            pair=text(row, "pair_id", needed=False) or text(row, "comparison_id", needed=False),
+            pair=first_text(row, "pair_id", "comparison_id"),
             verdict=verdict,
             annotator=text(row, "annotator"),
-            left=row.get("left") or None,
-            right=row.get("right") or None,
-            prompt=row.get("prompt") or None,
-            strength=strength,
-            order=order,
-            axis=text(row, "axis", needed=False),
+            left=answer(row, "left"),
+            right=answer(row, "right"),
+            prompt=answer(row, "prompt"),
+            strength=agreed(verdict, strength),
+            order=order(row),
+            axis=text(row, "axis", needed=False).strip(),
             seconds=seconds_of(row.get("seconds")),
             note=text(row, "note", needed=False),
-            ts=text(row, "ts", needed=False),
-            status=text(row, "status", needed=False) or "submitted",
+            ts=when(row.get("ts")),
+            status=status,
             edit=text(row, "edit", needed=False),
+            gold=text(row, "gold", needed=False).strip().lower() in ("true", "1", "yes"),
         ),
     )
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from cai.errors import InputError
 from cai.labels.items import Item
-from cai.labels.said import Said, word
+from cai.labels.said import Said, as_text, conversation, first_text, listed, order, when, word
 from cai.labels.shown import ids, sides
 
 NAME = "arena"
 DESCRIPTION = "Chatbot Arena: model_a, model_b, conversation_a, conversation_b, winner, judge."
 SUFFIX = "jsonl"
+CARRIES = frozenset({"ts", "both_bad", "order"})
+WINNER = {"left": "model_a", "right": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
 
 
 def task(item: Item, order: str) -> dict[str, Any]:
@@ -31,28 +35,49 @@ def task(item: Item, order: str) -> dict[str, Any]:
     }
 
 
+def labelled(item: Item, order: str, said: Sequence[Said]) -> list[dict[str, Any]]:
+    """A row a verdict."""
+    row = task(item, order)
+    return [
+        row | {"order": each.order, "winner": WINNER[each.verdict], "judge": each.annotator} | _time(each.ts)
+        for each in said
+    ]
+
+
+def _time(ts: str) -> dict[str, float]:
+    try:
+        return {"tstamp": datetime.fromisoformat(ts).timestamp()} if ts else {}
+    except ValueError:
+        return {}
+
+
 def read(row: Mapping[str, Any]) -> Sequence[Said]:
     if row.get("winner") in (None, ""):
         return ()
-    order = str(row.get("order") or "")
+    left, right = _turns(row, "conversation_a"), _turns(row, "conversation_b")
     return (
         Said(
-            pair=str(row.get("question_id") or row.get("pair_id") or ""),
+            pair=first_text(row, "question_id", "pair_id"),
             verdict=word(row["winner"]),
-            annotator=str(row.get("judge") or "arena"),
-            left=_last(row.get("conversation_a")),
-            right=_last(row.get("conversation_b")),
-            order=order if order in ("ab", "ba") else "",
-            ts=str(row.get("tstamp") or ""),
+            annotator=first_text(row, "judge") or "arena",
+            left=_last(left),
+            right=_last(right),
+            prompt=conversation(list(left[:-1]), "conversation_a"),
+            order=order(row),
+            ts=when(row.get("tstamp")),
         ),
     )
 
 
-def _last(conversation: Any) -> str | None:
-    if isinstance(conversation, list) and conversation and isinstance(conversation[-1], Mapping):
-        content = conversation[-1].get("content")
-        return content if isinstance(content, str) else None
-    return None
+def _turns(row: Mapping[str, Any], name: str) -> Sequence[Any]:
+    found = listed(row.get(name), name)
+    if found and not isinstance(found[-1], Mapping):
+        raise InputError(f"a turn of {name} is not an object")
+    return found
+
+
+def _last(turns: Sequence[Any]) -> str | None:
+    return as_text(turns[-1].get("content"), "an answer") or None if turns else None
 
 
 def notes(row: Mapping[str, Any]) -> Sequence[str]:

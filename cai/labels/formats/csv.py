@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cai.labels.formats._own import notes, read, task
+from cai.labels.formats._own import CARRIES, labelled, notes, read, task
 
 NAME = "csv"
 DESCRIPTION = (
@@ -14,4 +14,4 @@ DESCRIPTION = (
 SUFFIX = "csv"
 Row = Mapping[str, Any]
 
-__all__ = ["DESCRIPTION", "NAME", "SUFFIX", "notes", "read", "task"]
+__all__ = ["CARRIES", "DESCRIPTION", "NAME", "SUFFIX", "labelled", "notes", "read", "task"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cai.labels.formats._own import notes, read, task
+from cai.labels.formats._own import CARRIES, labelled, notes, read, task
 
 NAME = "jsonl"
 DESCRIPTION = (
@@ -10,4 +10,4 @@ DESCRIPTION = (
 )
 SUFFIX = "jsonl"
 
-__all__ = ["DESCRIPTION", "NAME", "SUFFIX", "notes", "read", "task"]
+__all__ = ["CARRIES", "DESCRIPTION", "NAME", "SUFFIX", "labelled", "notes", "read", "task"]

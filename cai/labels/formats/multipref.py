@@ -11,20 +11,27 @@ from typing import Any
 
 from cai.errors import InputError
 from cai.labels.items import Item
-from cai.labels.said import Said, from_strength, seconds_of
+from cai.labels.said import Said, answer, first_text, from_strength, listed, order, seconds_of, text, when
 from cai.labels.shown import prompt_text, sides
 
 NAME = "multipref"
 DESCRIPTION = "MultiPref: completion_a, completion_b and annotations on four axes by several people a row."
 SUFFIX = "jsonl"
 AXES = {"overall_pref": "", "helpful_pref": "helpful", "truthful_pref": "honest", "harmless_pref": "harmless"}
-STRENGTH = {
-    "a-is-clearly-better": 1,
-    "a-is-slightly-better": 3,
-    "tie": 4,
-    "b-is-slightly-better": 5,
-    "b-is-clearly-better": 7,
+LEVELS = (1, 3, 4, 5, 7)
+CARRIES = frozenset({"axis", "strength", "seconds", "ts", "order"})
+WORDS = {
+    strength: name
+    for name, strength in zip(
+        ("A-is-clearly-better", "A-is-slightly-better", "Tie", "B-is-slightly-better", "B-is-clearly-better"),
+        LEVELS,
+        strict=True,
+    )
 }
+NEAREST = {1: 1, 2: 1, 3: 3, 4: 4, 5: 5, 6: 7, 7: 7}
+STRENGTH = {name.lower(): strength for strength, name in WORDS.items()}
+WITHOUT = {"left": 3, "right": 5, "tie": 4, "both_bad": 4}
+"""The strength that is written of verdicts without one."""
 PEOPLE = ("normal_worker_annotations", "expert_worker_annotations", "annotations")
 
 
@@ -34,37 +41,46 @@ def task(item: Item, order: str) -> dict[str, Any]:
     return {"comparison_id": item.comparison_id, **texts, "order": order, "annotations": []}
 
 
+def labelled(item: Item, order: str, said: Sequence[Said]) -> list[dict[str, Any]]:
+    """One row with an annotation for each sitting of a person."""
+    columns = {axis: name for name, axis in AXES.items()}
+    sittings: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for each in said:
+        mine = sittings.setdefault((each.annotator, each.ts, each.seconds), {"evaluator": each.annotator})
+        mine[columns[each.axis]] = WORDS[WITHOUT[each.verdict] if each.strength is None else NEAREST[each.strength]]
+        mine |= ({"timestamp": each.ts} if each.ts else {}) | ({"time_spent": each.seconds} if each.seconds else {})
+    return [task(item, order) | {"order": said[0].order, "annotations": list(sittings.values())}]
+
+
 def read(row: Mapping[str, Any]) -> Sequence[Said]:
     found: list[Said] = []
-    order = str(row.get("order") or "")
     for group in PEOPLE:
-        people = row.get(group) or []
-        if not isinstance(people, list):
-            raise InputError(f"{group} is not a list")
-        for person in people:
-            who = str(person.get("evaluator") or person.get("annotator") or "")
-            if not who:
+        for person in listed(row.get(group), group):
+            if not isinstance(person, Mapping):
+                raise InputError(f"an annotation of {group} is not an object")
+            who = first_text(person, "evaluator", "annotator")
+            if not who.strip():
                 raise InputError(f"an annotation of {group} names no evaluator")
             for name, axis in AXES.items():
-                told = person.get(name)
-                if told in (None, ""):
+                told = text(person, name, needed=False)
+                if not told:
                     continue
-                strength = STRENGTH.get(str(told).lower())
+                strength = STRENGTH.get(told.lower())
                 if strength is None:
-                    raise InputError(f"{name} is {str(told)[:40]!r}", mend=f"one of {', '.join(STRENGTH)}")
+                    raise InputError(f"{name} is {told[:40]!r}", mend=f"one of {', '.join(WORDS.values())}")
                 found.append(
                     Said(
-                        pair=str(row.get("comparison_id") or ""),
+                        pair=text(row, "comparison_id", needed=False),
                         verdict=from_strength(strength),
                         annotator=who,
-                        left=row.get("completion_a"),
-                        right=row.get("completion_b"),
-                        prompt=row.get("text"),
+                        left=answer(row, "completion_a"),
+                        right=answer(row, "completion_b"),
+                        prompt=answer(row, "text"),
                         strength=strength,
-                        order=order if order in ("ab", "ba") else "",
+                        order=order(row),
                         axis=axis,
                         seconds=seconds_of(person.get("time_spent")),
-                        ts=str(person.get("timestamp") or ""),
+                        ts=when(person.get("timestamp")),
                     )
                 )
     return found
