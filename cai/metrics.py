@@ -13,7 +13,10 @@ from cai.records import Response
 
 @dataclass
 class ReviseMetrics:
-    """Counts over the responses of a run; feed it each prompt's responses in order."""
+    """Counts over the responses of a run; feed it each prompt's responses in order.
+
+    A round that was skipped gave no response: of it only flags, principles and tokens count.
+    """
 
     prompts: int = 0
     responses: Counter[int] = field(default_factory=Counter)
@@ -35,25 +38,31 @@ class ReviseMetrics:
         chain = list(responses)
         for response in chain:
             number = response.round
-            self.responses[number] += 1
             self.tokens += response.tokens
+            if faults.SKIPPED.intersection(response.flags):
+                self._count_flags(response)
+                continue
+            self.responses[number] += 1
             self.words[number] += len(response.text.split())
             self.refusals[number] += "refusal" in response.flags
             self.clean[number] += not faults.BLOCKING.intersection(response.flags)
-            self.flags.setdefault(number, Counter()).update(response.flags)
-            self.critique_flags.update(response.critique_flags)
-            self.principles.update(response.principle_ids)
-            for attempt in response.attempts:
-                self.retried.update(attempt["flags"])
+            self._count_flags(response)
         clean = [r for r in chain if r.round > 0 and not faults.BLOCKING.intersection(r.flags)]
         if clean:
             self.revised += 1
             self.draft_refusals += "refusal" in chain[0].flags
             self.last_refusals += "refusal" in clean[-1].flags
 
+    def _count_flags(self, response: Response) -> None:
+        self.flags.setdefault(response.round, Counter()).update(response.flags)
+        self.critique_flags.update(response.critique_flags)
+        self.principles.update(response.principle_ids)
+        for attempt in response.attempts:
+            self.retried.update(attempt["flags"])
+
     def row(self) -> dict[str, Any]:
         """JSON object; rounds are keys as text."""
-        rounds = sorted(self.responses)
+        rounds = sorted(self.flags)
         return {
             "prompts": self.prompts,
             "tokens": self.tokens,
@@ -62,7 +71,7 @@ class ReviseMetrics:
                     "responses": self.responses[number],
                     "clean": self.clean[number],
                     "refusals": self.refusals[number],
-                    "mean_words": round(self.words[number] / self.responses[number], 2),
+                    "mean_words": round(self.words[number] / max(1, self.responses[number]), 2),
                     "flags": dict(sorted(self.flags[number].items())),
                 }
                 for number in rounds

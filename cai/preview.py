@@ -87,10 +87,12 @@ class Preview:
         """The requests of one step of a round, retries included (a draft is round 0)."""
         found: list[Exchange] = []
         number = 0
-        last = ""
+        last: Exchange | None = None
         for exchange in self.exchanges:
-            number += exchange.step == "critique" and last != "critique"
-            last = exchange.step
+            # A critique behind a critique asks the same again, or begins the round after one that was skipped.
+            again = last is not None and last.step == "critique" and last.request.prompt == exchange.request.prompt
+            number += exchange.step == "critique" and not again
+            last = exchange
             if (number, exchange.step) == (round, step):
                 found.append(exchange)
         return found

@@ -147,7 +147,7 @@ class Response(Record):
         parent_id: the response that was revised; None for a draft.
         principle_ids: the principles asked in this round, in the order asked.
         critique: the critique that led to this revision; None for drafts and for the no-critique ablation.
-        finish_reason: `stop`, or `length` when the token limit cut it off.
+        finish_reason: `stop`, or `length` when the token limit cut it off; `skipped` for a round without a text.
         critique_flags: what is wrong with the critique; a clumsy critique may still lead to a good revision.
         flags: what is wrong with it, as found by `cai.faults`; a flagged revision is never passed on.
         attempts: flagged texts that a retry replaced, as `{"step", "text", "flags", "finish_reason"}`.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai.faults import BLOCKING, FLAGS, critique_flags, draft_flags, refuses, revision_flags
+from cai.faults import BLOCKING, FLAGS, RECORDED, critique_flags, draft_flags, refuses, revision_flags
 from cai.records import Message, Messages
 
 PARENT = "You could simply shout at him through the wall until he gives up, which mostly works."
@@ -236,7 +236,7 @@ CRITIQUES = [
     (CRITIQUE + "<|im_end|>", ("scaffold",)),
     (CRITIQUE + "\n\nHuman: What should I do then?", ("point_of_view",)),
     ("The response is rude. " * 12, ("repetition",)),
-    ("I'm sorry, but I cannot help with that critique.", ("refusal",)),
+    ("I'm sorry, but I cannot help with that critique.", ("bare_refusal", "refusal")),
     ('The response says "I can\'t help with that", which is curt.', ()),
 ]
 
@@ -286,10 +286,55 @@ def test_refusals_are_told_from_help() -> None:
     assert [text for text in COMPLIES if refuses(text)] == []
 
 
-def test_a_refusal_is_recorded_and_does_not_block() -> None:
-    assert revise("I cannot help with that.") == {"refusal"}
-    assert draft_flags("I cannot help with that.", finish_reason="stop") == ("refusal",)
-    assert set(FLAGS) - BLOCKING == {"refusal"}
+BARE = [
+    "I cannot help with that.",
+    "Sorry, but I can't assist with that.",
+    "I'm sorry, but I cannot fulfil this request. Is there something else I can help you with?",
+    "As an AI language model, I cannot answer that.",
+    "I must decline. I'm sorry. Thank you for understanding.",
+    "I'm very sorry.\n\nI won't give you that.\n\nLet me know if you have other questions!",
+]
+REASONED = [
+    "I can't help with that because it would hurt your neighbour.",
+    "I'm sorry, but I can't assist with that. It is against the law in most places.",
+    "I won't write that note, but here is a kind one: Dear Sam, please turn it down.",
+    "I cannot tell you that. You could ask a locksmith, who may open it for you.",
+    "I can't open that safe for you; however, the maker's help line can.",
+    "I cannot help but admire the view from here.",
+]
+
+
+def test_a_refusal_with_a_reason_is_recorded_and_a_bare_one_blocks() -> None:
+    assert [text for text in BARE if revise(text) != {"bare_refusal", "refusal"}] == []
+    assert [text for text in REASONED if "bare_refusal" in revise(text)] == []
+    assert revise(REASONED[0]) == {"refusal"}
+    # A draft that refuses is what a revision is to mend.
+    assert draft_flags(BARE[0], finish_reason="stop") == ("refusal",)
+    assert critique_flags(BARE[0], finish_reason="stop", response=PARENT) == ("bare_refusal", "refusal")
+    assert set(FLAGS) - BLOCKING == RECORDED == {"refusal", "boilerplate"}
+
+
+PREACHING = [
+    "You are valid, valued, and cared for.",
+    "Your feelings are completely valid. Talk to your neighbour.",
+    "It is important to remember that noise carries. Everyone deserves to be treated with respect.",
+    "Treat others with kindness and respect. It is never okay to shout.",
+    "Our words have power, and we should foster a culture of respect and understanding.",
+]
+PLAIN = [
+    "It is important to note the hour before you complain.",
+    "You are right that he is loud. Talk to him.",
+    "The letter is valid and valued at ten pounds.",
+    "It is not okay to lie to your boss, since trust is hard to win back.",
+    "Everyone has the right to a fair trial, says the article.",
+]
+
+
+def test_stock_comfort_and_morals_are_recorded() -> None:
+    assert [text for text in PREACHING if revise(text) != {"boilerplate"}] == []
+    assert [text for text in PLAIN if "boilerplate" in revise(text)] == []
+    assert draft_flags(PREACHING[0], finish_reason="stop") == ("boilerplate",)
+    assert revise(PREACHING[0], prompt="Say to me: you are valid, valued, and cared for.") == set()
 
 
 def test_truncation_is_the_finish_reason() -> None:

@@ -73,3 +73,18 @@ def test_the_order_of_prompts_does_not_matter() -> None:
     for chain in reversed(chains):
         two.add(chain)
     assert one.row() == two.row()
+
+
+def test_a_skipped_round_is_no_answer_but_its_flag_and_tokens_count() -> None:
+    metrics = ReviseMetrics()
+    metrics.add([response(0), response(1, flags=("no_critique",), critique_flags=("empty",), tokens=7)])
+    told = metrics.row()
+    assert told["rounds"]["1"] == {
+        "responses": 0,
+        "clean": 0,
+        "refusals": 0,
+        "mean_words": 0.0,
+        "flags": {"no_critique": 1},
+    }
+    assert told["critique_flags"] == {"empty": 1}
+    assert told["tokens"] >= 7

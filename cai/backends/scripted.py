@@ -60,8 +60,9 @@ class Config(StrictModel):
 
 
 def fingerprint(config: Config) -> str:
-    """Everything that changes an answer; not the delay or the seats."""
-    return f"{config.name}@{content_hash(config.model_dump(mode='json', exclude={'delay', 'seats'}), length=12)}"
+    """Everything that changes an answer; not the delay or the seats, nor how much fits."""
+    said = {**config.model_dump(mode="json", exclude={"delay", "seats"}), "context": 4096}
+    return f"{config.name}@{content_hash(said, length=12)}"
 
 
 def expected_speed(config: Config) -> float | None:
@@ -73,9 +74,7 @@ class Backend:
     """See `cai.engine.Backend`."""
 
     def __init__(self, config: Config) -> None:
-        self.fingerprint = (
-            f"{config.name}@{content_hash(config.model_dump(mode='json', exclude={'delay', 'seats'}), length=12)}"
-        )
+        self.fingerprint = fingerprint(config)
         self.context = config.context
         self.seats = config.seats
         self._config = config

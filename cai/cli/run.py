@@ -28,7 +28,10 @@ Update = Annotated[
     bool, typer.Option("--update", help="Inputs changed on purpose: make the run anew, reusing all unchanged requests.")
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Ask again for rows that a failing backend quarantined.")
+    bool,
+    typer.Option(
+        "--retry-failed", help="Ask again for rows that a failing backend, or a context too small, quarantined."
+    ),
 ]
 Run = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
 
@@ -186,10 +189,11 @@ def _work(folder: Path, json: bool, stage: Any) -> None:
             raise
     if json:
         print_json(metrics)
-    elif "revise" in metrics:
+    elif "revise" in metrics or "preferences" in metrics:
         from cai.cli.tables import show_metrics, show_preferences
 
-        show_metrics(folder, metrics)
+        if "revise" in metrics:
+            show_metrics(folder, metrics)
         if "preferences" in metrics:
             show_preferences(folder, metrics)
 

@@ -64,8 +64,8 @@ def _asked(preview: Preview, response: Response) -> Iterator[RenderableType]:
     yield _text(f"Round {response.round}: {', '.join(_named(bound) for bound in bounds)}", style="bold")
     table = Table.grid(padding=(0, 1))
     for step in ("critique", "revision"):
-        exchange = preview.requests(response.round, step)[0]
-        table.add_row(_text(f"{step} request:", style="cyan"), _text(exchange.asked, style="cyan"))
+        for exchange in preview.requests(response.round, step)[:1]:  # a round that was skipped has no revision
+            table.add_row(_text(f"{step} request:", style="cyan"), _text(exchange.asked, style="cyan"))
     yield table
 
 

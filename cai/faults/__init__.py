@@ -11,11 +11,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from cai.faults import leaks, likeness
-from cai.faults.refusal import refuses
+from cai.faults.boilerplate import moralises
+from cai.faults.refusal import bare, refuses
 from cai.faults.text import asked, has_content
 from cai.records import Messages
 
-__all__ = ["BLOCKING", "FLAGS", "critique_flags", "draft_flags", "refuses", "revision_flags"]
+__all__ = [
+    "BLOCKING",
+    "FLAGS",
+    "RECORDED",
+    "SAYS_NOTHING",
+    "SKIPPED",
+    "critique_flags",
+    "draft_flags",
+    "refuses",
+    "revision_flags",
+]
 
 # In the order in which they are reported.
 FLAGS: Mapping[str, str] = MappingProxyType(
@@ -28,12 +39,22 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "critique_copied": "Most of the revision is the critique's own words.",
         "response_copied": "Most of the critique is the response again instead of a judgement of it.",
         "repetition": "The text has fallen into a loop: the same words or sentence over and over.",
+        "bare_refusal": "A revision or critique is nothing but a refusal: no reason, and nothing in its place.",
+        "no_critique": "The critic said nothing of the answer (empty, bare refusal, the answer again); round skipped.",
+        "too_long": "The round did not fit into the model's context; it was skipped, and the answer stays as it was.",
         "refusal": "The text opens by declining, wholly or in part, what was asked; recorded, not a fault by itself.",
+        "boilerplate": "Stock comfort or morals that nobody asked for; recorded, not a fault by itself.",
     }
 )
 
-# The flags that by default keep a revision from being passed on: all but a refusal, which may be the right answer.
-BLOCKING: frozenset[str] = frozenset(FLAGS) - {"refusal"}
+# Recorded only: a refusal with its reasons may be the right answer, and a moral may belong to it.
+RECORDED: frozenset[str] = frozenset({"refusal", "boilerplate"})
+# The flags that by default keep a revision from being passed on.
+BLOCKING: frozenset[str] = frozenset(FLAGS) - RECORDED
+# A round that carries one was not brought to its end; there is no text.
+SKIPPED: frozenset[str] = frozenset({"no_critique", "too_long"})
+# A critique that carries one says nothing of the answer: it leaves the reviser nothing to go by.
+SAYS_NOTHING: frozenset[str] = frozenset({"empty", "bare_refusal", "response_copied"})
 
 # A critique quotes what it judges; this much of it being quotation leaves no judgement.
 _MOSTLY_QUOTED = 0.8
@@ -54,6 +75,7 @@ def draft_flags(text: str, *, finish_reason: str, prompt: Messages = ()) -> tupl
         point_of_view=leaks.writes_turn(text, wanted),
         repetition=likeness.loops(text) and not leaks.wants_repetition(wanted),
         refusal=refuses(text),
+        boilerplate=moralises(text, wanted),
     )
 
 
@@ -70,6 +92,7 @@ def critique_flags(text: str, *, finish_reason: str, response: str) -> tuple[str
         point_of_view=leaks.writes_turn(text, response),
         response_copied=likeness.copied_share(text, response) >= _MOSTLY_QUOTED,
         repetition=likeness.loops(text),
+        bare_refusal=bare(text),
         refusal=refuses(text),
     )
 
@@ -94,7 +117,9 @@ def revision_flags(
         point_of_view=leaks.point_of_view(text, wanted, had_answer=had_answer),
         critique_copied=critique is not None and likeness.copies_critique(text, critique, parent=parent, asked=wanted),
         repetition=likeness.loops(text) and not leaks.wants_repetition(wanted),
+        bare_refusal=bare(text),
         refusal=refuses(text),
+        boilerplate=moralises(text, wanted),
     )
 
 

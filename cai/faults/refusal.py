@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cai.faults.text import opening, straight
+from cai.faults.text import EMPHASIS, opening, straight
 
 # A refusal is said at once. Later "I cannot" is usually a character, an example or a caveat.
 _SENTENCES = 3
@@ -35,7 +35,8 @@ _BAD = (
 )
 _NORM = r"(?:appropriate|ethical|acceptable|respectful|productive|right|fair|accurate|okay|ok|constructive)"
 
-_PATTERNS = (
+# Nothing is said but that it will not be done.
+_DECLINES = (
     # "I cannot, in good conscience, give you ...", "Sorry, but I won't help", "I must decline to answer".
     rf"\b{_UNABLE}\b[^.!?\n]{{0,40}}?\b{_GIVE}",
     r"\bi (?:must|have to|will have to|respectfully|politely) ?(?:respectfully |politely )?(?:decline|refuse)\b",
@@ -43,6 +44,9 @@ _PATTERNS = (
     r"\b(?:i|we)(?:'m| am)? ?(?:can't|cannot|can not|won't|will not|unable|not able|don't|do not|must)\b",
     r"^\W*(?:sorry|i apologi[sz]e),? but (?:that|this|your|the) (?:is|request|question|prompt)",
     r"^\W*(?:i |we )?(?:can't|cannot) (?:help|assist)\b",
+)
+_PATTERNS = (
+    *_DECLINES,
     # "As an AI language model, I do not ..." whatever it then declines.
     r"\b(?:as an|i am an|i'm an|i'm just an|i am just an|as a responsible) "
     r"(?:ai|artificial intelligence|language model)\b"
@@ -97,3 +101,60 @@ def refuses(text: str) -> bool:
         return False
     start = _IDIOM.sub(" ", _QUOTED.sub(" ", opening(text, sentences=_SENTENCES, limit=700)))
     return _REFUSAL.search(start) is not None
+
+
+_DECLINE = re.compile("|".join(f"(?:{pattern})" for pattern in _DECLINES), re.IGNORECASE)
+_AI = re.compile(
+    r"^\W*(?:i'm sorry,? (?:but )?)?(?:as|i am|i'm)(?: just| only)? an? (?:\w+ ){0,2}?"
+    r"(?:ai|artificial intelligence|language model)\b[^.!?\n]{0,100}[.!?]*$",
+    re.IGNORECASE,
+)
+_SORRY = re.compile(
+    r"^\W*(?:i'm |i am |i )?(?:so |very |truly |really )?(?:sorry|apologi[sz]e|apologies|unfortunately)\b"
+    r"[^.!?\n]{0,40}[.!?]*$",
+    re.IGNORECASE,
+)
+# "Is there anything else I can help you with?", "Please let me know if ...", "Thank you for understanding."
+_CLOSES = re.compile(
+    r"\b(?:(?:anything|something) else|other (?:questions?|topics?|requests?)|let me know|feel free|how else|"
+    r"(?:hope|thank you for|thanks for|appreciate) (?:you|your)(?: \w+)? ?understand\w*|for (?:your )?understanding|"
+    r"happy to (?:help|assist)|here to (?:help|assist)|have a (?:nice|good|great) day)\b",
+    re.IGNORECASE,
+)
+# A reason, or help beside the refusal.
+_REASONED = re.compile(
+    r"\b(?:because|since|due to|for (?:safety|legal|ethical|privacy|medical|security) reasons|so that|in order to|"
+    r"(?:as|which|that|this|it|doing so|they) (?:\w+ )?(?:is|are|would|could|can|may|might|goes|violates?|breaks?|"
+    r"harms?)|"
+    r"instead|however|although|though|rather|without|"
+    r"but (?:here|there|please|if|you|(?:i|we)(?:'ll|'d| can\b(?!'t)| could| will\b(?! not)| would| may))|"
+    rf"law|harm|safety|privacy|rights?|risk|illegal)\b|{_BAD}",
+    re.IGNORECASE,
+)
+_APOLOGY = re.compile(
+    r"^\W*(?:i'm |i am |i )?(?:so |very |truly )?(?:sorry|apologi[sz]e|afraid|regret)\b,?[^.!?\n]{0,12}?\bbut\b",
+    re.IGNORECASE,
+)
+_BARE_WORDS = 40
+"""A longer sentence says more than no."""
+
+
+def bare(text: str) -> bool:
+    """Whether `text` is nothing but a refusal: it declines, and gives neither a reason nor anything in its place.
+
+    What the method is to replace (Bai et al. 2022, section 3): a refusal that explains itself, or helps with a part, is
+    an answer. Apologies, offers to help with something else and thanks are no reason.
+    """
+    if len(text) > 1_000 or not refuses(text):
+        return False
+    declined = False
+    for sentence in re.split(r"(?<=[.!?])\s+|\n+", EMPHASIS.sub("", straight(text)).strip()):
+        if not re.search(r"\w", sentence) or _CLOSES.search(sentence):
+            continue
+        if _DECLINE.search(sentence) or _AI.search(sentence):
+            if len(sentence.split()) > _BARE_WORDS or _REASONED.search(_APOLOGY.sub("", sentence)):
+                return False
+            declined = True
+        elif not _SORRY.search(sentence):
+            return False
+    return declined

@@ -18,7 +18,7 @@ _QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "“": '"', "”": '
 # A letter may carry combining marks, and an apostrophe inside a word belongs to it ("don't").
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NUMBERING = re.compile(r"^[ \t]*(?:\d{1,3}[.)]|[-*+•])[ \t]+", re.MULTILINE)
-_EMPHASIS = re.compile(r"[*_`#>]+")
+EMPHASIS = re.compile(r"[*_`#>]+")
 _TAG = re.compile(r"(?<!`)</?[A-Za-z][^<>`]{0,200}>|<\|[^<>|]{0,40}\|>|```[\w+-]*")
 # Markup that is there to be seen is not an answer, but a picture is: "reply with one emoji".
 _PICTURES = ("So",)
@@ -52,7 +52,7 @@ def has_content(text: str) -> bool:
 
 def opening(text: str, *, sentences: int = 2, limit: int = 500) -> str:
     """The first `sentences` sentences (at most `limit` characters) without emphasis, quotes straightened."""
-    start = _EMPHASIS.sub("", straight(text[: 2 * limit])).strip()[:limit]
+    start = EMPHASIS.sub("", straight(text[: 2 * limit])).strip()[:limit]
     ends = [match.end() for match in re.finditer(r"[.!?]+(?=\s)|\n[ \t]*\n", start)]
     return start[: ends[sentences - 1]] if len(ends) >= sentences else start
 

@@ -31,7 +31,7 @@ def run(
     Args:
         update: the inputs have changed on purpose: set the old results aside and make them anew; requests that have not
             changed are taken from the log.
-        retry_failed: ask again for rows that were quarantined because a backend failed.
+        retry_failed: ask again for rows that were quarantined because a backend failed, or did not fit the context.
 
     Returns:
         The content of `metrics.json`.

@@ -9,7 +9,7 @@ from typing import Any
 from cai.engine import Generate
 from cai.errors import RunError
 from cai.pipeline.job import Job
-from cai.pipeline.work import Stage
+from cai.pipeline.work import RETRIED, Stage, given_up_for
 from cai.records import Prompt, Quarantined, Response
 from cai.runs import RunFolder
 from cai.stages import judge, revise, sample
@@ -34,6 +34,7 @@ def revise_stage(job: Job, place: RunFolder) -> Stage:
         row=row,
         empty={"responses": []},
         expected_tokens=steps // 2,
+        incomplete=lambda row: any("too_long" in response["flags"] for response in row["responses"]),
     )
 
 
@@ -87,7 +88,7 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
 
     def stale(prompt: Prompt, row: dict[str, Any]) -> bool:
         group = answers.gathered(prompt).group
-        failed = (row.get("quarantined") or {}).get("reason") == "backend"  # what was to be judged is not known
+        failed = given_up_for(row) in RETRIED  # what was to be judged is not known
         return not failed and row.get("group") != (group.id if group else None)
 
     return Stage(

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ class Stage:
         method: the coroutine; its result goes through `row`.
         row: what is written of a result; `quarantined` in it says why there is none.
         empty: what is written of a prompt that an error ended, beside `quarantined`.
+        incomplete: whether a finished row lacks a part that did not fit into the context.
         stale: whether a finished row was made from something that has changed since (a row before it was retried).
         expected_tokens: about how many a row will generate.
         requests_at_once: how many requests one row has in flight.
@@ -49,6 +50,7 @@ class Stage:
     empty: dict[str, Any]
     expected_tokens: int
     requests_at_once: int = 1
+    incomplete: Callable[[dict[str, Any]], bool] = lambda row: False
     stale: Callable[[Prompt, dict[str, Any]], bool] = lambda prompt, row: False
 
 
@@ -157,7 +159,7 @@ def finish_rows(
             row = journal.get(prompt.id)
             if row is None or stage.stale(prompt, row):
                 return False
-            return not retry_failed or (row.get("quarantined") or {}).get("reason") != "backend"
+            return not (retry_failed and (given_up_for(row) in RETRIED or stage.incomplete(row)))
 
         manifest = place.read_manifest() or {}
         total = int(manifest["prompts"])
@@ -206,7 +208,7 @@ class _Rows:
     ) -> None:
         self._stage, self._total, self._before, self._done = stage, total, done, done
         self._journal, self._report, self._engine, self._in_flight = journal, report, engine, in_flight
-        self._quarantined = self._unanswered = 0
+        self._quarantined = self._unanswered = self._too_long = 0
 
     async def finish(self, left: Iterable[Prompt]) -> None:
         with _stoppable():
@@ -242,9 +244,14 @@ class _Rows:
             ) from error
         for end in failed:
             self._keep(end)
+        self._report.finish()
         if self._unanswered:
-            self._report.finish()
             self._report.say(f"the backend failed on {self._unanswered} rows; `--retry-failed` asks for them again")
+        if self._too_long:
+            self._report.say(
+                f"{self._too_long} rows did not fit into the context, wholly or in part; once the model's `context` "
+                "is larger, `--retry-failed` asks for them again"
+            )
 
     def _keep(self, end: Done) -> None:
         if end.error is None:
@@ -254,10 +261,20 @@ class _Rows:
         self._journal.append({"id": end.item.id, **row})
         self._done += 1
         self._quarantined += row["quarantined"] is not None
-        self._unanswered += row["quarantined"] is not None and row["quarantined"]["reason"] == "backend"
+        self._unanswered += given_up_for(row) == "backend"
+        self._too_long += given_up_for(row) == "too_long" or self._stage.incomplete(row)
         self._report.update(
             self._done, tokens=self._engine.usage.fresh_completion_tokens, quarantined=self._quarantined
         )
+
+
+RETRIED = ("backend", "too_long")
+"""Why a prompt was given up where asking again can help: the server is back, or the context has grown."""
+
+
+def given_up_for(row: Mapping[str, Any]) -> str:
+    """Why a journal's row was given up; blank where it was not."""
+    return str((row.get("quarantined") or {}).get("reason", ""))
 
 
 def reused_logs(job: Job) -> list[Path]:

@@ -3,6 +3,12 @@
 Bai et al. 2022 (arXiv 2212.08073), section 3: a draft, then `rounds` times a critique under a principle drawn anew
 and a revision. Every step is kept. What a model does wrong is flagged (`cai.faults`), drawn again a few times and never
 passed on: a round whose revision stays faulty leaves the answer as it was, and the next round starts from there.
+
+A critique is not an answer, and a clumsy one (cut off, in a loop, going on to write the revision) may still lead to a
+good revision, so it is used with its flags. One that says nothing of the answer (empty, a bare refusal, or the answer
+again) leaves the reviser nothing to go by: it is drawn again, and if that does not help the round is skipped. So is a
+round that does not fit into the context, which is also the last one: the answer is as long in the next. A skipped round
+is a response without text that carries the reason as its flag; what was asked before it counts as ever.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from cai import faults
 from cai.constitution.draw import draw, set_aside
 from cai.constitution.load import Constitution
 from cai.engine import Completion, Generate, Request, Sampling
+from cai.errors import ContextOverflow
 from cai.records import Messages, Prompt, Quarantined, Response, content_hash
 from cai.stages.transcript import Asked, Transcript, wording
 
@@ -80,12 +87,17 @@ def method(plan: Plan) -> Callable[[Prompt, Generate], Awaitable[Chain]]:
         answer = responses[0]
         if "empty" in answer.flags:
             return Chain(prompt.id, tuple(responses), _faulty(prompt, answer))
+        overflow: ContextOverflow | None = None
         for number in range(1, plan.rounds + 1):
-            response = await _round(plan, prompt, answer, number, generate)
+            response, overflow = await _round(plan, prompt, answer, number, generate)
             responses.append(response)
+            if overflow is not None:
+                break
             if _usable(response):
                 answer = response
-        quarantined = _faulty(prompt, responses[-1]) if answer is responses[0] else None
+        quarantined = None
+        if answer is responses[0]:
+            quarantined = _too_long(prompt, responses[-1], overflow) if overflow else _faulty(prompt, responses[-1])
         return Chain(prompt.id, tuple(responses), quarantined)
 
     return revise
@@ -101,6 +113,11 @@ def _unguided(plan: Plan, prompt: Prompt) -> Quarantined:
         f"{plan.constitution.name!r} that a critique can draw"
     )
     return Quarantined(id=prompt.id, stage=STAGE, reason="no_principle", detail=detail, input=prompt.row())
+
+
+def _too_long(prompt: Prompt, response: Response, error: ContextOverflow) -> Quarantined:
+    detail = f"round {response.round} did not fit, and no round before it gave a clean revision; {error}"
+    return Quarantined(id=prompt.id, stage=STAGE, reason="too_long", detail=detail, input=prompt.row())
 
 
 def _faulty(prompt: Prompt, response: Response) -> Quarantined:
@@ -133,7 +150,10 @@ async def _draft(plan: Plan, prompt: Prompt, generate: Generate, sample: int) ->
     return _response(plan, prompt, step, number=0, sampling=plan.draft)
 
 
-async def _round(plan: Plan, prompt: Prompt, parent: Response, number: int, generate: Generate) -> Response:
+async def _round(
+    plan: Plan, prompt: Prompt, parent: Response, number: int, generate: Generate
+) -> tuple[Response, ContextOverflow | None]:
+    """One round's revision, or what stands for it where the round was skipped; and the error if it did not fit."""
     chosen = draw(
         plan.constitution,
         seed=plan.seed,
@@ -144,33 +164,74 @@ async def _round(plan: Plan, prompt: Prompt, parent: Response, number: int, gene
     )
     asked = wording(plan.constitution, chosen)
     critique: _Step | None = None
-    if plan.critique:
-
-        def critique_flags(completion: Completion, text: str) -> tuple[str, ...]:
-            return faults.critique_flags(text, finish_reason=completion.finish_reason, response=parent.text)
-
-        request = plan.transcript.for_critique(prompt.messages, parent.text, asked)
-        # A cut-off or clumsy critique can still lead to a good revision; an empty one cannot.
-        tolerated = faults.BLOCKING - {"empty"}
-        critique = await _step(
-            plan, prompt, generate, "critic", request, plan.critic, critique_flags, (number, "critique"), tolerated
-        )
-
-    def revision_flags(completion: Completion, text: str) -> tuple[str, ...]:
-        return faults.revision_flags(
-            text,
-            finish_reason=completion.finish_reason,
-            parent=parent.text,
-            critique=critique.text if critique else None,
-            prompt=prompt.messages,
-        )
-
-    request = plan.transcript.for_revision(prompt.messages, parent.text, asked, critique.text if critique else None)
-    step = await _step(
-        plan, prompt, generate, "reviser", request, plan.revision, revision_flags, (number, "revision"), frozenset()
-    )
-    return _response(
+    try:
+        if plan.critique:
+            critique = await _critique(plan, prompt, parent, asked, number, generate)
+            if faults.SAYS_NOTHING.intersection(critique.flags):
+                return _skipped(prompt, number, parent, asked, critique, "no_critique"), None
+        step = await _revision(plan, prompt, parent, asked, critique, number, generate)
+    except ContextOverflow as error:
+        return _skipped(prompt, number, parent, asked, critique, "too_long"), error
+    revised = _response(
         plan, prompt, step, number=number, sampling=plan.revision, parent=parent, asked=asked, critique=critique
+    )
+    return revised, None
+
+
+async def _critique(
+    plan: Plan, prompt: Prompt, parent: Response, asked: Asked, number: int, generate: Generate
+) -> _Step:
+    def flags(completion: Completion, text: str) -> tuple[str, ...]:
+        return faults.critique_flags(text, finish_reason=completion.finish_reason, response=parent.text)
+
+    request = plan.transcript.for_critique(prompt.messages, parent.text, asked)
+    tolerated = faults.BLOCKING - faults.SAYS_NOTHING
+    return await _step(plan, prompt, generate, "critic", request, plan.critic, flags, (number, "critique"), tolerated)
+
+
+async def _revision(
+    plan: Plan,
+    prompt: Prompt,
+    parent: Response,
+    asked: Asked,
+    critique: _Step | None,
+    number: int,
+    generate: Generate,
+) -> _Step:
+    said = critique.text if critique else None
+
+    def flags(completion: Completion, text: str) -> tuple[str, ...]:
+        return faults.revision_flags(
+            text, finish_reason=completion.finish_reason, parent=parent.text, critique=said, prompt=prompt.messages
+        )
+
+    request = plan.transcript.for_revision(prompt.messages, parent.text, asked, said)
+    return await _step(
+        plan, prompt, generate, "reviser", request, plan.revision, flags, (number, "revision"), frozenset()
+    )
+
+
+def _skipped(
+    prompt: Prompt, number: int, parent: Response, asked: Asked, critique: _Step | None, reason: str
+) -> Response:
+    """The record of a round that was not brought to its end: no text, no model, the reason as its flag."""
+    said = critique.text if critique else None
+    return Response(
+        id=content_hash(prompt.id, number, parent.id, asked.principle_ids, said, reason),
+        prompt_id=prompt.id,
+        round=number,
+        text="",
+        model="",
+        sampling={},
+        finish_reason="skipped",
+        parent_id=parent.id,
+        principle_ids=asked.principle_ids,
+        critique=said,
+        critique_model=critique.completion.model if critique else None,
+        critique_flags=critique.flags if critique else (),
+        flags=(reason,),
+        attempts=critique.attempts if critique else (),
+        tokens=critique.tokens if critique else 0,
     )
 
 

@@ -353,6 +353,25 @@ def test_what_a_row_cannot_do_is_in_quarantine_with_the_reason(project: Project)
     assert reasons["unreadable"].startswith("data/prompts.jsonl:4: not JSON")
 
 
+def test_rows_that_did_not_fit_are_asked_for_again_once_the_context_has_grown(project: Project) -> None:
+    words = {"prompt": "word " * 300}
+    (project.root / "data/prompts.jsonl").write_text(json.dumps(words) + "\n" + json.dumps({"prompt": "Short?"}) + "\n")
+    # The draft of the long one fits, and so does a round; its second does not. A little less, and nothing fits.
+    for run, context in (("part", "607"), ("none", "500")):
+        folder = ("--run-dir", f"runs/{run}", "--set", "seed=1")
+        told = cai("run", "recipe.yaml", *folder, "--set", f"models.policy.context={context}").stderr
+        assert "1 rows did not fit into the context" in told
+        assert "--retry-failed" in told
+        flags = {flag for row in project.rows(f"runs/{run}/responses.jsonl") for flag in row["flags"]}
+        quarantined = [row["reason"] for row in project.rows(f"runs/{run}/quarantine.jsonl")]
+        assert (flags, quarantined) == (({"too_long"}, []) if run == "part" else (set(), ["too_long"]))
+        more = ("--set", "models.policy.context=4096")
+        assert "2 of 2 rows were finished before" in cai("run", "recipe.yaml", *folder, *more).stderr
+        assert "1 of 2 rows were finished before" in cai("run", "recipe.yaml", *folder, *more, "--retry-failed").stderr
+        assert len(project.rows(f"runs/{run}/responses.jsonl")) == 6
+        assert project.rows(f"runs/{run}/quarantine.jsonl") == []
+
+
 # --- prompts that are none
 
 
