@@ -35,6 +35,7 @@ from cai.yamlfile import Document, StrictModel, validate
 
 ON_SFT = ("rm", "dpo", "ppo", "grpo", "rloo")
 RL = ("ppo", "grpo", "rloo")
+READ_BY = {"data": ("sft",), "pairs": ("rm", "dpo"), "rewards": RL, "gold": ("dpo", *RL)}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     """
     algorithm = algorithms.load(name)
     block = loaded.recipe.train.get(name, TrainConfig())
+    _check_read(name, block)
     settings = settings_of(name, block.settings, f"train.{name}.settings")
     place = RunFolder(folder)
     watched, training = _prompts(loaded, place)
@@ -111,6 +113,25 @@ def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
         if main_process():
             write_json(job.out / "metrics.json", outcome.metrics)
         return outcome
+
+
+def _check_read(name: str, block: TrainConfig) -> None:
+    """A block in which nothing is said in vain.
+
+    Raises:
+        InputError: the algorithm does not read a part of it.
+    """
+    for part, readers in READ_BY.items():
+        if getattr(block, part) and name not in readers:
+            raise InputError(
+                f"{name} does not read {part}", where=f"train.{name}.{part}", mend=f"it is for {', '.join(readers)}"
+            )
+    if name == "ppo" and block.trl:
+        raise InputError(
+            "PPO is our own, not TRL's",
+            where="train.ppo.trl",
+            mend="what it can be told is under settings, trackers as report_to: `cai train ppo --settings`",
+        )
 
 
 def _silent(text: str) -> None:
@@ -195,6 +216,7 @@ def _lineage(loaded: LoadedRecipe, place: RunFolder) -> dict[str, Any]:
     if place.constitution.is_file():
         constitution = load_constitution(place.path)
         told["constitution"] = constitution.name
+        told["constitution_hash"] = constitution.hash
     manifest = runs.RunFolder(place.path).read_manifest()
     if manifest is not None:
         told["inputs"] = manifest.get("inputs", {})

@@ -9,6 +9,7 @@ from typing import Any
 
 from cai.backends import vllm as identity
 from cai.store import write_json, write_text
+from cai.training.base import Job, Reward
 
 NAME = "lineage.json"
 
@@ -36,22 +37,44 @@ def write_lineage(
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    rewards: Mapping[str, Any] | None = None,
+    step: int | None = None,
 ) -> None:
     """Write both files.
 
     Args:
         given: what the composition root knows: run, constitution, licence.
         data: digest and counts of what was trained on.
+        metrics: figures of the step whose weights these are.
+        rewards: see `rewards_of`.
+        step: the step whose weights these are, where it need not be the last.
     """
     lineage = {
         "algorithm": algorithm,
         "parent": {"model": fingerprint(parent), "lineage": read_lineage(parent)},
         **dict(given),
         "data": dict(data),
+        **dict(rewards or {}),
         "settings": dict(settings),
+        **({} if step is None else {"step": step}),
     }
     write_json(folder / NAME, lineage)
     write_text(folder / "README.md", _card(lineage, metrics))
+
+
+def rewards_of(job: Job) -> dict[str, Any]:
+    """What was maximised, and what was only watched: names, hashes, and the models and principles they rest on."""
+    told: dict[str, Any] = {}
+    if job.reward is not None:
+        told["reward"] = described(job.reward)
+    if job.gold:
+        told["gold"] = {name: described(reward) for name, reward in job.gold.items()}
+    return told
+
+
+def described(reward: Reward) -> dict[str, Any]:
+    """A reward's name, its id, and its `origin` where it tells one."""
+    return {"name": reward.name, "id": getattr(reward, "id", ""), **getattr(reward, "origin", {})}
 
 
 def _card(lineage: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -62,6 +85,8 @@ def _card(lineage: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         older = older["lineage"]["parent"]
     names = ("constitution", "run")
     told = [f"- {name}: {_line(lineage[name])}" for name in names if lineage.get(name)]
+    told += [f"- reward: {_line(lineage['reward']['name'])}"] if lineage.get("reward") else []
+    told += [f"- weights of step {lineage['step']}"] if "step" in lineage else []
     figures = [f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()) if isinstance(value, int | float)]
     head = ["---", "library_name: transformers", "tags: [cai, constitutional-ai]"]
     if lineage.get("license"):
@@ -77,7 +102,7 @@ def _card(lineage: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"- data: {_line(lineage['data'].get('digest', ''))}",
         "- everything else: `lineage.json`",
         "",
-        "| figure | last |",
+        "| figure | value |",
         "|---|---|",
         *figures,
         "",

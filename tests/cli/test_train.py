@@ -73,6 +73,7 @@ def test_the_dpo_path(place: Path) -> None:
     lineage = json.loads((place / "run" / "train" / "dpo" / "checkpoint" / "lineage.json").read_text("utf-8"))
     assert lineage["parent"]["lineage"]["algorithm"] == "sft"
     assert lineage["constitution"] == "humanity"
+    assert len(lineage["constitution_hash"]) >= 16
     assert lineage["data"]["mixture"]["sources"]["preferences"]["train"] > 0
 
 
@@ -93,8 +94,18 @@ def test_what_is_wrong_is_said_before_anything_loads(place: Path) -> None:
         (["--set", "train.dpo.settings.bet=1"], "bet"),
         (["--set", "train.dpi={}"], "dpi"),
         (["--set", "train.dpo.parent=nowhere"], "config.json is missing"),
+        (["--set", "train.dpo.rewards=[{kind: model}]"], "dpo does not read rewards"),
+        (["--set", "train.dpo.data=sft"], "dpo does not read data"),
     ):
         done = cai("train", "dpo", recipe, "--run-dir", run, "--out", str(place / "other"), *overrides)
+        assert done.exit_code == 2, done.output
+        assert said in done.stderr
+    for name, override, said in (
+        ("sft", "train.sft.gold={rating: {kind: rating}}", "sft does not read gold"),
+        ("rm", "train.rm.rewards=[{kind: model}]", "rm does not read rewards"),
+        ("ppo", "train.ppo.trl={report_to: wandb}", "report_to"),
+    ):
+        done = cai("train", name, recipe, "--run-dir", run, "--out", str(place / "other"), "--set", override)
         assert done.exit_code == 2, done.output
         assert said in done.stderr
     assert cai("train", "dpu", recipe, "--run-dir", run).exit_code == 2
@@ -143,4 +154,6 @@ def test_rl_by_a_rule(place: Path, name: str) -> None:
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["metrics"]
     assert (out / "checkpoint" / "config.json").is_file()
-    assert (out / "checkpoint" / "lineage.json").is_file()
+    lineage = json.loads((out / "checkpoint" / "lineage.json").read_text("utf-8"))
+    assert lineage["reward"]["terms"] == [{"length": 2}]
+    assert lineage["reward"]["id"]

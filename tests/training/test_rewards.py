@@ -195,6 +195,11 @@ def test_reward_model_is_independent_of_padding(tmp_path: Path) -> None:
     scaled = reward_model.build(reward_model.Config(path="rm", shift=1.0, scale=2.0), tools(tmp_path))
     assert scaled(prompts, answers) == pytest.approx([(score - 1) / 2 for score in alone], abs=1e-5)
     short = reward_model.build(reward_model.Config(path="rm", max_tokens=16), tools(tmp_path))
+    assert many.id == few.id
+    assert len({many.id, scaled.id, short.id}) == 3  # all that scores depend on, and nothing else
+    assert str(many.origin["model"]).startswith("rm@")
+    (tmp_path / "rm" / "lineage.json").write_text('{"algorithm": "rm"}', "utf-8")
+    assert reward_model.build(reward_model.Config(path="rm"), tools(tmp_path)).origin["lineage"] == {"algorithm": "rm"}
     with pytest.raises(TrainingError, match="max_tokens"):
         short([(Message("user", "red " * 30),)], ["no"])
     with pytest.raises(InputError, match="not a reward model"):

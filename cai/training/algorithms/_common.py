@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cai.training.base import Job, Outcome
-from cai.training.lineage import write_lineage
+from cai.training.lineage import rewards_of, write_lineage
 from cai.training.models import Kind, Lora, load_trained, peft_config, save
 from cai.yamlfile import StrictModel
 
@@ -94,6 +94,7 @@ def finish(
             settings={**settings.model_dump(mode="json"), "trl": dict(job.trl)},
             data=data,
             metrics=metrics,
+            rewards=rewards_of(job),
         )
     trainer.accelerator.wait_for_everyone()
     return Outcome(job.checkpoint, metrics)

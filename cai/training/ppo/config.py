@@ -78,7 +78,9 @@ class Config(StrictModel):
     value: Literal["separate", "shared"] = Field(
         "separate", description="separate: an adapter or a copy of its own; shared: a head on the policy's last layer."
     )
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the arithmetic, and of a base under adapters; what is trained is always float32."
+    )
     gradient_checkpointing: bool = False
 
     rollouts: str = Field("transformers", description="What writes the answers: transformers, or vllm.")
@@ -88,9 +90,15 @@ class Config(StrictModel):
         gt=0,
         description="Mean difference from the engine's log-probabilities, in nats per token, that is agreement.",
     )
+    ratio_tolerance: float | None = Field(
+        None,
+        gt=0,
+        description="How far from 1 a ratio of the first pass may be; none: 0.001 in float32, 0.1 in bfloat16.",
+    )
 
     trust_reward_model: bool = Field(False, description="Use a reward model that failed its own report.")
     save_every: int = Field(10, ge=1, description="Updates between two states to resume from.")
+    report_to: tuple[str, ...] = Field((), description="Trackers by accelerate's names: tensorboard, wandb, ...")
     watch: WatchConfig = WatchConfig()
 
     @model_validator(mode="after")

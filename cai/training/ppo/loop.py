@@ -61,6 +61,8 @@ class Loop:
         )
         self.done = 0
         self._disagreed = False
+        self._far_from_1 = False
+        self._near_1 = config.ratio_tolerance or (1e-3 if config.dtype == "float32" else 0.1)
 
     def resume(self) -> bool:
         """Go on from the newest state, if there is one.
@@ -126,6 +128,7 @@ class Loop:
                     "seconds": {**seconds, "improve": ended - improving},
                 }
                 self._agrees(gap)
+                self._begins_at_1(learned["first_ratio"])
                 self.beta.update(rollout["kl"], config.batch)
                 self.done += 1
                 log.append({"update": figures.pop("update"), **_rounded(figures)})
@@ -237,6 +240,16 @@ class Loop:
         self.say(
             f"the engine's log-probabilities are {gap:.3f} nats per token from the trainer's, more than "
             f"logprob_tolerance ({self.config.logprob_tolerance}); see engine_gap in metrics.jsonl"
+        )
+
+    def _begins_at_1(self, ratio: float) -> None:
+        """Say once where the first pass already clips by rounding: a row's figures move with what is beside it."""
+        if abs(ratio - 1) <= self._near_1 or self._far_from_1:
+            return
+        self._far_from_1 = True
+        self.say(
+            f"a ratio of the first pass is {ratio:.3f}, farther from 1 than ratio_tolerance ({self._near_1:g}): "
+            "rounding alone moves the policy's probabilities; float32 does not, see first_ratio in metrics.jsonl"
         )
 
 

@@ -136,7 +136,8 @@ class Parts(nn.Module):  # type: ignore[misc]
                 trunk = self.model.base_model if self.lora else self.copies[VALUE]
                 states = trunk(input_ids=rows.ids, use_cache=False).last_hidden_state
             hidden = states[rows.row, rows.place]
-        values = self.head(hidden.to(self.head.weight.dtype)).squeeze(-1)
+        with torch.autocast(hidden.device.type, enabled=False):  # one number a token: no place to save bits
+            values = self.head(hidden.to(self.head.weight.dtype)).squeeze(-1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.entropy_trained):
             spread = entropy(logits)
         return Read(token_logprobs(logits, rows.tokens), spread, values)
@@ -257,7 +258,10 @@ def _put_adapters(model: nn.Module, lora: Lora, names: Sequence[str]) -> None:
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two adapters are meant
             inject_adapter_in_model(config, model, adapter_name=name)
     for parameter_name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(f".{name}." in parameter_name for name in names) and ".lora_" in parameter_name)
+        trained = any(f".{name}." in parameter_name for name in names) and ".lora_" in parameter_name
+        parameter.requires_grad_(trained)
+        if trained:  # as peft's own get_peft_model: small steps are lost in bfloat16
+            parameter.data = parameter.data.float()
 
 
 def _logits(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:

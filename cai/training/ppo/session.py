@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cai.training.ppo.config import Config
 from cai.training.ppo.loop import Loop
 from cai.training.ppo.parts import Parts
 from cai.training.ppo.rollout import Collector, Encoded, Processes, encode, number
+from cai.training.ppo.trackers import check_trackers, flat
 from cai.training.rollouts import Drawing, Sampler
 from cai.training.watch import Watch
 from cai.yamlfile import Document, validate
@@ -39,6 +40,7 @@ class Session:
     watched: tuple[Encoded, ...]
     watch: Watch
     processes: Processes
+    report: Callable[[dict[str, Any], int], None]
 
     def updates(self) -> Iterator[dict[str, Any]]:
         """The updates still to be made."""
@@ -47,6 +49,7 @@ class Session:
         progress.start(self.config.updates, self.loop.done, what="ppo", unit="updates")
         try:
             for figures in self.loop.run(self.prompts, self.job.reward):
+                self.report(flat(figures), self.loop.done)
                 told = f"reward {figures['reward']:.3f}, KL {figures['kl']:.2f} nats"
                 progress.show(self.loop.done, f"{told}, {figures['tokens_per_second']:.0f} tok/s")
                 yield figures
@@ -75,7 +78,7 @@ class Session:
             entropy = [float(figures["entropy"][r][: len(s.answer)].mean()) for r, s in enumerate(samples)]
             answers = [sample.text for sample in samples]
             verdict = self.watch.look(step, answers, kl=sum(gaps) / len(gaps), entropy=entropy)
-            if verdict.best == step:
+            if self._by_gold and verdict.best == step:
                 self._keep(step)
             if verdict.stop:
                 self.job.say(f"stops after update {step}: {verdict.why}; the checkpoint is that of {verdict.best}")
@@ -85,6 +88,11 @@ class Session:
     def ended(self) -> bool:
         """Whether the looks so far, of an earlier call too, say that training should end."""
         return self.agreed(self.processes.main and bool(self.watch.looks) and self.watch.verdict().stop)
+
+    @property
+    def _by_gold(self) -> bool:
+        """Whether the looks say which weights are best. The proxy alone does not: it rises by over-optimisation."""
+        return bool(self.watch.looks) and bool(self.watch.looks[-1].gold)
 
     def _keep(self, step: int) -> None:
         from safetensors.torch import save_file
@@ -98,20 +106,24 @@ class Session:
         return self.processes.summed([float(asked)])[0] > 0
 
     def finish(self) -> dict[str, Any]:
-        """Write the checkpoint, of the best look where there were any, and give back the last figures."""
-        *_, last = read_rows(self.job.metrics)
-        told = {**last, **({"watch": self.watch.summary()} if self.watch.looks else {})}
+        """Write the checkpoint, of the best look where a gold score says which that is; its figures, or the last."""
+        told: dict[str, Any] = {}
         if self.processes.main:
-            self._take_best()
+            step = self._take_best()
+            figures: dict[str, Any] = {"update": step}
+            figures |= next((row for row in read_rows(self.job.metrics) if row["update"] == step), {})
+            told = {**figures, **({"watch": self.watch.summary()} if self.watch.looks else {})}
             models.save(self.parts.merged(), self.tokenizer, self.job.checkpoint)
             lineage.write_lineage(
                 self.job.checkpoint,
                 algorithm="ppo",
                 parent=self.job.parent,
                 given=self.job.lineage,
-                settings={**self.config.model_dump(mode="json"), "reward": getattr(self.job.reward, "name", "")},
+                settings=self.config.model_dump(mode="json"),
                 data={"digest": content_hash([p.id for p in self.job.prompts]), "prompts": len(self.job.prompts)},
-                metrics=last,
+                metrics=figures,
+                rewards=lineage.rewards_of(self.job),
+                step=step,
             )
             if self.watch.looks:
                 try:
@@ -121,15 +133,18 @@ class Session:
         self.processes.wait()
         return told
 
-    def _take_best(self) -> None:
+    def _take_best(self) -> int:
+        """Load the weights of the best look by gold, if there is one; the update that the weights are of."""
         from safetensors import safe_open
 
         path = self.job.out / BEST
-        if not self.watch.looks or not path.is_file():
-            return
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("step") == str(self.watch.verdict().best):
-                self.parts.load_trained({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        best = self.watch.verdict().best
+        if self._by_gold and path.is_file():
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("step") == str(best):
+                    self.parts.load_trained({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                    return best
+        return self.loop.done
 
 
 @contextlib.contextmanager
@@ -151,8 +166,12 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
     prompts = encode(job.prompts, tokenizer, longest=config.max_prompt_tokens)
     watch = Watch(job.out, config.watch, job.watched, total=config.updates, proxy=job.reward, gold=job.gold)
     watched = encode(watch.prompts, tokenizer, longest=config.max_prompt_tokens) if watch.on else ()
-    full_bf16 = config.lora is None and config.dtype == "bfloat16"
-    accelerator = Accelerator(mixed_precision="bf16" if full_bf16 else "no")
+    check_trackers(config.report_to, job.out)
+    accelerator = Accelerator(
+        mixed_precision="bf16" if config.dtype == "bfloat16" else "no",
+        log_with=list(config.report_to) or None,
+        project_dir=str(job.out),
+    )
     processes = Processes(accelerator)
     if config.batch // config.minibatches < processes.count:
         raise InputError(
@@ -160,7 +179,7 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
             mend="raise batch or lower minibatches",
         )
     pad = tokenizer.pad_token_id
-    dtype = "float32" if full_bf16 else config.dtype
+    dtype = models.held_in(config.dtype, adapters=config.lora is not None)
     model = models.load_model(job.parent, "causal", dtype=dtype, pad=pad, seed=job.seed)
     parts = Parts(
         model.to(accelerator.device),
@@ -170,8 +189,15 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
         checkpointing=config.gradient_checkpointing,
     )
     parts.entropy_trained = config.entropy_coefficient > 0
+
+    @contextlib.contextmanager
+    def writing() -> Iterator[None]:
+        # In the arithmetic that the policy is trained in: else another policy would write than the one that learns.
+        with parts.writing(), accelerator.autocast():
+            yield
+
     sampler: Sampler = rollouts.build(
-        options, model=model, folder=job.parent, seed=job.seed, active=parts.writing, processes=processes.count
+        options, model=model, folder=job.parent, seed=job.seed, active=writing, processes=processes.count
     )
     try:
         drawing = Drawing(config.max_new_tokens, config.temperature, ends_of(model, tokenizer), pad)
@@ -186,8 +212,11 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
             digest=digest(job, config, job.parent),
             say=job.say,
         )
-        yield Session(job, config, parts, loop, tokenizer, prompts, watched, watch, processes)
+        accelerator.init_trackers("cai-ppo", config=flat(config.model_dump(mode="json")))
+        yield Session(job, config, parts, loop, tokenizer, prompts, watched, watch, processes, accelerator.log)
     finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
         sampler.close()
 
 
@@ -199,8 +228,9 @@ def ends_of(model: Any, tokenizer: Any) -> tuple[int, ...]:
 
 
 def digest(job: Job, config: Config, parent: Path) -> str:
-    """Of all that a training's curve depends on. How often to save or look is not among it."""
-    left_out = {"save_every", "watch", "trust_reward_model", "logprob_tolerance"}
+    """Of all that a training's curve depends on. How often to save or look is not among it, nor what moves memory."""
+    left_out = {"save_every", "watch", "trust_reward_model", "logprob_tolerance", "ratio_tolerance", "report_to"}
+    left_out |= {"micro_batch", "gradient_checkpointing"}
     if config.schedule == "constant":
         left_out.add("updates")  # so a finished training can go on for longer
     reward = getattr(job.reward, "id", getattr(job.reward, "name", ""))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cai.records import Messages, content_hash
 from cai.training.base import Reward
+from cai.training.lineage import described
 
 
 class Combined:
@@ -19,6 +20,7 @@ class Combined:
     def __init__(self, rewards: Sequence[tuple[Reward, float]]) -> None:
         self._rewards = tuple(rewards)
         self.name = " + ".join(f"{weight:g} {reward.name}" for reward, weight in self._rewards)
+        self.origin = {"parts": [{"weight": weight, **described(reward)} for reward, weight in self._rewards]}
         self.id = content_hash([[getattr(reward, "id", reward.name), weight] for reward, weight in self._rewards])
         self.doubt = next((doubt for reward, _ in self._rewards if (doubt := getattr(reward, "doubt", ""))), "")
         self.last: dict[str, list[float]] = {}

@@ -55,7 +55,9 @@ class Preference:
 
     name = "judge"
 
-    def __init__(self, config: Config, judge: Judge, ask: Ask, references: Mapping[str, str], seed: int) -> None:
+    def __init__(
+        self, config: Config, judge: Judge, ask: Ask, references: Mapping[str, str], seed: int, model: str = ""
+    ) -> None:
         self._config = config
         self._judge = judge
         self._ask = ask
@@ -64,6 +66,8 @@ class Preference:
         if constitution is not None and not constitution.judging:
             raise InputError("none of its principles has a judge's question", where=f"constitution {constitution.name}")
         self._plan = Plan(constitution, judge, config.principles, (), seed) if constitution else None
+        told = {"name": constitution.name, "hash": constitution.hash} if constitution else None
+        self.origin = {"model": model, "constitution": told, "options": config.model_dump(mode="json")}
         self.id = content_hash(
             "judge",
             judge.id,
@@ -124,6 +128,8 @@ def build(config: Config, tools: Tools) -> Preference:
         InputError: no such constitution, file or backend.
     """
     options = config.judge.config()
-    models = dict.fromkeys(("judge", *roles(options)), tools.fingerprint(config.backend))
+    model = tools.fingerprint(config.backend)
+    models = dict.fromkeys(("judge", *roles(options)), model)
     judge = config.judge.build(models, tools.seed)
-    return Preference(config, judge, tools.ask(config.backend), read_references(tools, config.references), tools.seed)
+    references = read_references(tools, config.references)
+    return Preference(config, judge, tools.ask(config.backend), references, tools.seed, model)

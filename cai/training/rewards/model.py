@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cai.errors import InputError
-from cai.records import Message, Messages, Prompt
+from cai.records import Message, Messages, Prompt, content_hash
 from cai.training.base import TrainingError
+from cai.training.lineage import read_lineage
 from cai.training.rewards import Tools
 from cai.training.rmreport import doubt
 from cai.yamlfile import StrictModel
@@ -43,7 +44,9 @@ class RewardModel:
     def __init__(self, folder: Path, config: Config, *, doubt: str = "") -> None:
         from cai.backends import vllm as identity
 
-        self.id = identity.fingerprint(identity.Config(model=str(folder), dtype=config.dtype))
+        model = identity.fingerprint(identity.Config(model=str(folder), dtype=config.dtype))
+        self.id = content_hash("reward model", model, config.max_tokens, config.shift, config.scale)
+        self.origin = {"model": model, "lineage": read_lineage(folder), "options": config.model_dump(mode="json")}
         self.doubt = doubt
         self._folder = folder
         self._config = config

@@ -46,6 +46,8 @@ class Rating:
             "rating", config.model_dump(mode="json"), self._rater.prompt.model_dump(mode="json"), fingerprint
         )
 
+        self.origin = {"model": fingerprint, "options": config.model_dump(mode="json")}
+
     def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
         told = self._ask([partial(self._one, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)])
         scores = []

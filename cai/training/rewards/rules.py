@@ -61,6 +61,7 @@ class Rules:
 
     def __init__(self, terms: Sequence[Term]) -> None:
         self._terms = tuple(terms)
+        self.origin = {"terms": [term.model_dump(mode="json", exclude_defaults=True) for term in terms]}
         self.id = content_hash("rules", [term.model_dump(mode="json") for term in terms])
         self._words = [re.compile(_any_of(term.words), re.IGNORECASE) if term.words else None for term in terms]
         self._patterns = [re.compile(term.pattern) if term.pattern else None for term in terms]
