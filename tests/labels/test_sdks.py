@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cai.labels.exchange import read_labels_from
-from cai.labels.export import export_tasks
+from cai.labels.export import export_labels, export_tasks
 from cai.labels.formats import label_studio
 from cai.labels.items import Item, by_id
 from cai.records import HumanLabel
@@ -69,6 +69,29 @@ def test_what_label_studio_calls_valid_is_read(interface: Any, tmp_path: Path) -
     assert [turned(label, orders[label.comparison_id]) for label in labels] == [word for _, word in REGIONS]
 
 
+def test_label_studio_takes_our_predictions_and_labels_on_each_axis(tmp_path: Path) -> None:
+    module = pytest.importorskip("label_studio_sdk.label_interface")
+    axes = ("", "helpful", "harmless")
+    interface = module.LabelInterface(label_studio.config(axes))
+    interface.validate()
+    items = make_items(3)
+    judged = {(item.comparison_id, axis): p for item in items for axis, p in zip(axes, (0.5, 0.9, 0.2), strict=True)}
+    export_tasks(tmp_path / "tasks.json", items, "label_studio", judged=judged)
+    tasks = json.loads((tmp_path / "tasks.json").read_text("utf-8"))
+    assert all(interface.validate_prediction(task["predictions"][0]) for task in tasks)
+    labels = [
+        HumanLabel(
+            f"{number}{axis}", item.comparison_id, item.group_id, axis, "ann", "a", strength=2, note="n", edit="e"
+        )
+        for number, item in enumerate(items)
+        for axis in axes
+    ]
+    export_labels(tmp_path / "labels.json", labels, by_id(items), "label_studio")
+    for task in json.loads((tmp_path / "labels.json").read_text("utf-8")):
+        assert interface.validate_annotation(task["annotations"][0])
+        assert {part["type"] for part in task["annotations"][0]["result"]} == {"choices", "rating", "textarea"}
+
+
 # --- Argilla ----------------------------------------------------------------------------------------------------------
 
 
@@ -105,3 +128,13 @@ def test_argilla_takes_our_records_and_its_exports_are_read(argilla: Any, tmp_pa
     labels, report = read_labels_from(nested, "argilla", by_id(items))
     assert report.traps["status_unknown"] == 4, "this export hides that the last was discarded, and the report says so"
     assert [turned(each, orders[each.comparison_id]) for each in labels] == [word for word, _ in said]
+
+
+def test_argilla_takes_our_suggestions(argilla: Any, tmp_path: Path) -> None:
+    items = make_items(2)
+    judged = {(item.comparison_id, ""): 0.9 for item in items}
+    export_tasks(tmp_path / "records.json", items, "argilla", judged=judged, model="judge")
+    for row in json.loads((tmp_path / "records.json").read_text("utf-8")):
+        (suggestion,) = argilla.Record.from_dict(row).suggestions
+        word = "left" if row["metadata"]["order"] == "ab" else "right"
+        assert (suggestion.question_name, suggestion.value, suggestion.score) == ("preference", word, 0.9)
