@@ -276,7 +276,10 @@ def status(run: RunFolder) -> dict[str, Any]:
     """How far a run has come: rows by stage and state, and how its attempts ended; safe while it runs."""
     manifest = run.read_manifest() or {}
     total = int(manifest.get("prompts", 0))
-    exported = json.loads(run.metrics.read_text("utf-8"))["sft"]["by_split"] if run.metrics.is_file() else None
+    exported = None
+    if run.metrics.is_file():
+        told = json.loads(run.metrics.read_text("utf-8"))
+        exported = told.get("sft", {}).get("by_split", {})  # preferences may have been exported alone
     attempts = list(read_rows(run.attempts)) if run.attempts.is_file() else []
     return {
         "run": str(run.path),

@@ -2,7 +2,8 @@
 
 The format is detected from the columns of the first row that can be read, and holds for the whole file:
 
-- `prompt, chosen, rejected` with `id`, `subset` and `p_human` where there are any: ours, and RewardBench;
+- `prompt, chosen, rejected` with `id`, `subset` and `p_human` where there are any: ours, and RewardBench. Where the
+  answers are whole conversations, as UltraFeedback's, the prompt is what they share: there, `prompt` is the first turn;
 - `input, output_1, output_2, label` (1 or 2): LLMBar;
 - `instruction, response1, response2, annotator1, annotator2, ...` (0 tie, 1, 2): PandaLM, several people a pair;
 - `chosen, rejected` as whole transcripts or lists of messages, without a prompt: HH-RLHF.
@@ -145,16 +146,43 @@ def _shape(row: Mapping[str, Any], where: str) -> Shape:
 
 
 def _plain(row: Mapping[str, Any], where: str) -> LabelledPair:
-    prompt = Prompt.make(_conversation(_get(row, "prompt")), source=where)
+    whole = _whole(row)
+    turns, chosen, rejected = whole or (
+        _conversation(_get(row, "prompt")),
+        _answer(row, "chosen"),
+        _answer(row, "rejected"),
+    )
+    prompt = Prompt.make(turns, source=where)
     share = row.get("p_human")
     if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0.5 <= share <= 1):
         raise InputError("p_human, the share of people who prefer `chosen`, must be a number from 0.5 to 1")
-    return _pair(row, prompt, _answer(row, "chosen"), _answer(row, "rejected"), p_human=share)
+    return _pair(row, prompt, chosen, rejected, p_human=share)
+
+
+def _whole(row: Mapping[str, Any]) -> tuple[Messages, str, str] | None:
+    """Prompt and answers where both are whole conversations, which begin with the prompt; None where they are not.
+
+    Raises:
+        InputError: they part earlier than at their last answers, or `prompt` is not in what they share.
+    """
+    if not all(isinstance(row.get(key), list) for key in ("chosen", "rejected")):
+        return None
+    chosen, rejected = (messages_from(row[key], where=key) for key in ("chosen", "rejected"))
+    if chosen[0].role == rejected[0].role == "assistant":
+        return None
+    shared, *answers = _parted(chosen, rejected)
+    asked = row.get("prompt")
+    told = [turn.content for turn in (messages_from(asked, where="prompt") if isinstance(asked, list) else ())]
+    told += [asked] if isinstance(asked, str) else []
+    known = [turn.content.strip() for turn in shared]
+    if any(text.strip() not in known for text in told):
+        raise InputError("chosen and rejected do not begin with the prompt")
+    return shared, answers[0], answers[1]
 
 
 def _llmbar(row: Mapping[str, Any], where: str) -> LabelledPair:
-    label = row.get("label")
-    if isinstance(label, bool) or label not in (1, 2):
+    label = _whole_number(row.get("label"))
+    if label not in (1, 2):
         raise InputError("label must be 1 or 2")
     texts = _text(row, "output_1"), _text(row, "output_2")
     return _pair(row, Prompt.make(_text(row, "input"), source=where), texts[label - 1], texts[2 - label])
@@ -162,8 +190,8 @@ def _llmbar(row: Mapping[str, Any], where: str) -> LabelledPair:
 
 def _pandalm(row: Mapping[str, Any], where: str) -> LabelledPair:
     columns = sorted((name for name in row if _ANNOTATOR.fullmatch(name)), key=lambda name: (len(name), name))
-    said = [row[name] for name in columns]
-    if any(isinstance(each, bool) or each not in (0, 1, 2) for each in said):
+    said = [number for name in columns if (number := _whole_number(row[name])) in (0, 1, 2)]
+    if len(said) < len(columns):
         raise InputError(f"{', '.join(columns)} must each be 0 (tie), 1 or 2")
     better = 2 if said.count(2) > said.count(1) else 1
     names: dict[int, Label] = {0: "tie", better: "chosen", 3 - better: "rejected"}
@@ -182,14 +210,19 @@ def _pandalm(row: Mapping[str, Any], where: str) -> LabelledPair:
 
 
 def _hh(row: Mapping[str, Any], where: str) -> LabelledPair:
-    chosen, rejected = (_turns(_get(row, key), key) for key in ("chosen", "rejected"))
+    shared, chosen, rejected = _parted(*(_turns(_get(row, key), key) for key in ("chosen", "rejected")))
+    return _pair(row, Prompt.make(shared, source=where), chosen, rejected)
+
+
+def _parted(chosen: Messages, rejected: Messages) -> tuple[Messages, str, str]:
+    """What two conversations share, and the one answer in which each of them goes on."""
     shared = transcript.common_prefix(chosen, rejected)
     rests = chosen[len(shared) :], rejected[len(shared) :]
     if not any(rests):
         raise InputError("chosen and rejected are the same")
     if any(len(rest) != 1 or rest[0].role != "assistant" for rest in rests):
         raise InputError("chosen and rejected do not part at one last answer")
-    return _pair(row, Prompt.make(shared, source=where), rests[0][0].content, rests[1][0].content)
+    return shared, rests[0][0].content, rests[1][0].content
 
 
 def _pair(
@@ -215,6 +248,12 @@ def _checked(pair: LabelledPair) -> LabelledPair:
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
         raise InputError("not valid Unicode (half of a surrogate pair)")
     return pair
+
+
+def _whole_number(value: Any) -> int | None:
+    """A label; tables write 1.0 for 1. None for anything else."""
+    sound = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    return int(value) if sound else None
 
 
 def _get(row: Mapping[str, Any], key: str) -> Any:

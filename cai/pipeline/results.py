@@ -34,58 +34,81 @@ def export(job: Job, place: RunFolder, report: Reporter, *, compared: bool | Non
 
     Args:
         compared: whether to write what judging came to as well; None: where the recipe has a judge and it has finished.
+            Where it is asked for, nothing was revised and no revision is to be compared, only this is written.
+
+    Raises:
+        RunError: rows are not finished; names the stage.
     """
+    revised = not compared or bool(job.sample.include) or runs.begun(place.journal)
     if compared is None:
         compared = job.judge is not None and runs.unfinished(place, "judge") == 0
+    left = runs.unfinished(place, "revise")
+    if left and revised:
+        raise RunError(
+            f"{left} rows of the stage `revise` are not finished",
+            where=str(place.path),
+            mend="run `cai revise` on the recipe first, or `cai run` for all stages",
+        )
+    result: dict[str, Any] = {"prompts": recount(place.read_manifest() or {})}
+    with contextlib.ExitStack() as stack:
+        journals = {"revise": place.journal} if revised else {}
+        journals |= {"sample": place.sampled, "judge": place.judged} if compared else {}
+        opened = {
+            stage: stack.enter_context(Log(path, read_only=True)) for stage, path in journals.items() if path.is_file()
+        }
+        failed = _quarantine(place, opened)
+        if "revise" in opened:
+            result |= _export_sft(job, place, opened["revise"], failed["revise"], report)
+    if compared:
+        told_of = export_preferences(job, place, report)
+        for stage in ("sample", "judge"):
+            told_of[stage]["quarantined"] = dict(sorted(failed[stage].items()))
+        result |= told_of
+    write_json(place.metrics, result)
+    return result
+
+
+def _quarantine(place: RunFolder, journals: Mapping[str, Log]) -> dict[str, Counter[str]]:
+    """Write the rows that gave nothing, in prompt order; returns their reasons by stage."""
+    found: dict[str, Counter[str]] = {stage: Counter() for stage in ("revise", "sample", "judge")}
+    with replacing(place.quarantine) as file:
+        for bad in _unreadable(place):
+            file.write(encode(bad))
+        for prompt in read_prompts(place):
+            for journal in journals.values():
+                failed = (journal.get(prompt.id) or {}).get("quarantined")
+                if failed:
+                    file.write(encode(failed))
+                    found[failed["stage"]][failed["reason"]] += 1
+    return found
+
+
+def _export_sft(job: Job, place: RunFolder, journal: Log, reasons: Counter[str], report: Reporter) -> dict[str, Any]:
+    """Write responses, SFT data and its card; the parts `revise`, `sft` and `left_out` of `metrics.json`."""
     metrics = ReviseMetrics()
-    reasons: Counter[str] = Counter()
     left_out: dict[str, int] = {}
-    also: dict[str, Counter[str]] = {"sample": Counter(), "judge": Counter()}
-    with Log(place.journal) as journal, contextlib.ExitStack() as stack:
-        journals = [path for path in (place.sampled, place.judged) if compared and path.is_file()]
-        others = [stack.enter_context(Log(path, read_only=True)) for path in journals]
-        with replacing(place.responses) as responses, replacing(place.quarantine) as quarantine:
-            for bad in _unreadable(place):
-                quarantine.write(encode(bad))
-            for prompt in read_prompts(place):
-                row = journal.get(prompt.id)
-                if row is None:
-                    raise RunError(
-                        f"the row {prompt.id} is not finished", where=str(place.path), mend="run `cai run` on it first"
-                    )
-                for response in row["responses"]:
-                    responses.write(encode(response))
-                metrics.add(Response.from_row(response) for response in row["responses"])
-                if row["quarantined"]:
-                    quarantine.write(encode(row["quarantined"]))
-                    reasons[row["quarantined"]["reason"]] += 1
-                for other in others:
-                    failed = (other.get(prompt.id) or {}).get("quarantined")
-                    if failed:
-                        quarantine.write(encode(failed))
-                        also[failed["stage"]][failed["reason"]] += 1
-        rows = sft_rows(read_prompts(place), ResponsesOf(journal), job.sft, left_out=left_out)
-        counts = write_sft(place.sft, rows)
+    with replacing(place.responses) as responses:
+        for prompt in read_prompts(place):
+            row = journal.get(prompt.id)
+            if row is None:
+                raise RunError(
+                    f"the row {prompt.id} is not finished", where=str(place.path), mend="run `cai revise` first"
+                )
+            for response in row["responses"]:
+                responses.write(encode(response))
+            metrics.add(Response.from_row(response) for response in row["responses"])
+    counts = write_sft(place.sft, sft_rows(read_prompts(place), ResponsesOf(journal), job.sft, left_out=left_out))
     told = metrics.row()
-    files = recount(place.read_manifest() or {})
     given_up = Counter(reasons)
-    given_up["unreadable"] += files.get("unreadable", 0)
+    given_up["unreadable"] += recount(place.read_manifest() or {}).get("unreadable", 0)
     card = _card(job, counts, dict(sorted((+given_up).items())), told, left_out)
     write_text(place.sft / "README.md", dataset_card(card))
-    result: dict[str, Any] = {
-        "prompts": files,
+    report.say(f"{counts.rows} SFT rows in {place.sft}")
+    return {
         "revise": {**told, "quarantined": dict(sorted(reasons.items()))},
         "sft": counts.row(),
         "left_out": left_out,
     }
-    report.say(f"{counts.rows} SFT rows in {place.sft}")
-    if compared:
-        told_of = export_preferences(job, place, report)
-        for stage, failures in also.items():
-            told_of[stage]["quarantined"] = dict(sorted(failures.items()))
-        result |= told_of
-    write_json(place.metrics, result)
-    return result
 
 
 def _unreadable(place: RunFolder) -> Iterator[dict[str, Any]]:

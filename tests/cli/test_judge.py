@@ -112,6 +112,31 @@ def test_a_stage_needs_those_before_it(recipe: Path) -> None:
     cai("judge", "recipe.yaml", "--set", "sample.include=[]", "--run-dir", "alone")
 
 
+def test_preferences_alone_need_no_revising(recipe: Path) -> None:
+    alone = ["--set", "sample.include=[]", "--run-dir", "alone"]
+    cai("sample", "recipe.yaml", *alone)
+    cai("judge", "recipe.yaml", *alone)
+    shown = cai("export", "recipe.yaml", "--preferences", *alone).stdout
+    assert "trl rows" in shown
+    assert "SFT" not in shown
+    run = recipe / "alone"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["preferences"]["by_status"]["ok"] > 0
+    assert metrics["sample"]["quarantined"] is not None
+    assert not {"revise", "sft"} & metrics.keys()
+    assert not (run / "sft").exists()
+    assert json.loads(cai("status", "alone", "--json").stdout)["stages"]["export"] == {"state": "done", "rows": {}}
+    # The SFT data do need it, and say so.
+    told = cai("export", "recipe.yaml", *alone, ok=False).stderr
+    assert "24 rows of the stage `revise` are not finished" in told
+    assert "cai revise" in told
+    made = (run / "preferences.jsonl").read_bytes()
+    cai("revise", "recipe.yaml", *alone)
+    whole = json.loads(cai("export", "recipe.yaml", "--preferences", "--json", *alone).stdout)
+    assert whole["sft"]["rows"] > 0
+    assert (run / "preferences.jsonl").read_bytes() == made
+
+
 def test_a_judge_is_added_to_a_finished_run_but_not_exchanged_in_silence(recipe: Path) -> None:
     (recipe / "recipe.yaml").write_text(RECIPE.replace("judge: {}\n", ""))
     assert "preferences" not in json.loads(cai("run", "recipe.yaml", "--json").stdout)

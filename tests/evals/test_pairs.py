@@ -12,9 +12,12 @@ import pytest
 from cai.errors import InputError
 from cai.evals.judge import Outcome, Scored, measure
 from cai.evals.pairs import LabelledPair, plurality, read_pairs, subset_of
+from cai.preferences import write_preferences
 from cai.prompts.rows import BadRow
 from cai.records import Message, Prompt
 from cai.stages.export import split_of
+from cai.stages.select import Choice
+from tests.preferences.made import TURNS, made
 
 
 def read(path: Path, *rows: Any) -> tuple[list[LabelledPair], list[BadRow]]:
@@ -148,3 +151,51 @@ def test_prompts_that_open_alike_are_one_case_as_in_the_splits_of_a_run() -> Non
     outcomes = [Outcome(pair, pair.group(), (), p=0.9) for pair in found]
     assert Scored.of(outcomes).prompts == tuple(pair.cluster for pair in found)
     assert measure(outcomes, seed=0)["prompts"] == 2
+
+
+@pytest.mark.parametrize("name", ["ultrafeedback", "trl"])
+def test_our_own_exports_keep_the_turns_between(tmp_path: Path, name: str) -> None:
+    preference = made(Prompt.make(TURNS))
+    write_preferences(tmp_path, [Choice(preference, "train")], name)
+    (pair,) = read_pairs(tmp_path / "train.jsonl")
+    assert isinstance(pair, LabelledPair)
+    assert pair.prompt.messages == TURNS
+    assert (pair.chosen, pair.rejected) == (preference.chosen, preference.rejected)
+
+
+def test_whole_conversations_beside_a_prompt_are_read_from_what_they_share(tmp_path: Path) -> None:
+    start = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Now?"},
+    ]
+    yes, no = ([{"role": "assistant", "content": text}] for text in ("Yes.", "No."))
+    pairs, bad = read(
+        tmp_path,
+        {"prompt": "Hi ", "chosen": start + yes, "rejected": start + no},
+        {"prompt": start, "chosen": start + yes, "rejected": start + no},
+        {"prompt": start, "chosen": yes, "rejected": no},  # answers alone, as TRL has them
+        {"prompt": "Ho", "chosen": start + yes, "rejected": start + no},
+        {"prompt": "Hi", "chosen": start + yes, "rejected": start[:1] + no},
+    )
+    assert [tuple(turn.content for turn in pair.prompt.messages) for pair in pairs] == [("Hi", "Hello", "Now?")] * 3
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("Yes.", "No.")] * 3
+    assert [each.reason for each in bad] == [
+        "chosen and rejected do not begin with the prompt",
+        "chosen and rejected do not part at one last answer",
+    ]
+
+
+def test_labels_that_a_table_wrote_as_fractions_are_whole(tmp_path: Path) -> None:
+    row = {"input": "Say hi.", "output_1": "Hi", "output_2": "No"}
+    pairs, bad = read(tmp_path, row | {"label": 1.0}, row | {"label": 2.0}, row | {"label": 1.5}, row | {"label": True})
+    assert [pair.chosen for pair in pairs] == ["Hi", "No"]
+    assert [each.reason for each in bad] == ["label must be 1 or 2"] * 2
+    people = {"instruction": "Do.", "response1": "one", "response2": "two"}
+    (pair,), bad = read(
+        tmp_path,
+        people | {"annotator1": 2.0, "annotator2": 2, "annotator3": 0.0},
+        people | {"annotator1": 1, "annotator2": 0.5, "annotator3": 0},
+    )
+    assert (pair.chosen, pair.labels) == ("two", ("chosen", "chosen", "tie"))
+    assert len(bad) == 1
