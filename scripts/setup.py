@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+# With a GPU, by target: the demo generates, asks servers and trains; the tests use everything but Ray.
+EXTRAS = {"demo": ("gpu", "server", "train"), "dev": ("gpu", "server", "train", "label", "eval", "dev")}
 NO_TORCH = """
 cai: torch {version}, CPU build, could not be installed. It was looked for in the package index that pip is configured
 with, and then in PyTorch's own (through uv, which knows it). Neither has it, or neither can be reached from here.
@@ -43,7 +45,9 @@ def main() -> int:
         lists.append(ROOT / "requirements" / "validators.txt")
     stamp = VENV / f".installed-{target}"
     wanted = hashlib.sha256(
-        b"".join(p.read_bytes() for p in [*lists, ROOT / "pyproject.toml"]) + bytes([gpu])
+        b"".join(p.read_bytes() for p in [*lists, ROOT / "pyproject.toml"])
+        + bytes([gpu])
+        + (",".join(EXTRAS[target]).encode() if gpu else b"")
     ).hexdigest()
     if any(s.is_file() and s.read_text() == wanted for s in (stamp,)):
         return 0
@@ -53,7 +57,7 @@ def main() -> int:
         pip("install", "--upgrade", "pip>=25")
     if gpu:
         say("an NVIDIA GPU is here: installing with vllm (several GB)")
-        pip("install", "-e", f"{ROOT}[{'gpu,server' + (',dev' if target == 'dev' else '')}]")
+        pip("install", "-e", f"{ROOT}[{','.join(EXTRAS[target])}]")
     else:
         if not install_torch(torch_version()):
             return 1
