@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,6 +27,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             ("cai label aggregate votes.csv --policy dawid_skene --json", "distribution a task, reliability a worker"),
             ("cai label aggregate votes.parquet --out consensus.jsonl", "a row a task"),
+            ("cai label aggregate runs/demo --axis helpful", "what people said of a run's pairs"),
         )
     )(aggregate)
     app.command(
@@ -56,6 +56,7 @@ def agreement(
     Intervals are 95 %, by bootstrap over prompts.
     """
     from cai import people
+    from cai.cli.label_tables import show_agreement
     from cai.labels.table import read_votes
 
     if source.is_dir():
@@ -66,22 +67,35 @@ def agreement(
     if json:
         print_json(report)
     else:
-        _show_agreement(report)
+        show_agreement(report)
 
 
 @reports_errors
 def aggregate(
-    file: Annotated[Path, typer.Argument(help="Votes: columns task, worker, label (CSV, JSONL, Parquet).")],
-    policy: Annotated[str, typer.Option("--policy", help="majority, weighted or dawid_skene.")] = "majority",
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Votes: columns task, worker, label (CSV, JSONL, Parquet); or the folder of a run.", metavar="RUN|FILE"
+        ),
+    ],
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            help="majority, weighted or dawid_skene; or as `cai merge` calls the first two: strict, reliability.",
+        ),
+    ] = "majority",
+    axis: Annotated[str, typer.Option("--axis", help="Of a run: the axis of the labels.")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="JSONL, a row a task.")] = None,
     json: Json = False,
 ) -> None:
     """What many people's votes come to: a distribution a task, and how far each person can be relied on."""
+    from cai import people
     from cai.labels.aggregate import aggregate as consensus
     from cai.labels.table import read_votes
     from cai.store import encode, replacing
 
-    found = consensus(read_votes(file), policy)
+    found = consensus(people.votes_of_run(source, axis=axis) if source.is_dir() else read_votes(source), policy)
     if out is not None:
         with replacing(out) as target:
             for row in found.rows():
@@ -166,47 +180,3 @@ def _warn(*lines: str) -> None:
     for line in lines:
         if line and not line.endswith(": "):
             print(f"cai: warning: {line}", file=sys.stderr)
-
-
-# --- as people read it ------------------------------------------------------------------------------------------------
-
-
-def _show_agreement(report: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    by = {name or "overall": part for name, part in report.get("axes", {"": report}).items()}
-    by |= {f"principle {name}": part for name, part in report.get("principles", {}).items()}
-    table = Table(title="How far people agree (95 % intervals)", title_justify="left")
-    table.add_column("over")
-    for name in ("votes", "tasks", "say the same", "alpha", "alpha, ordinal", "Gwet's AC1"):
-        table.add_column(name, justify="right", no_wrap=True)
-    keys = ("observed", "alpha_nominal", "alpha_ordinal", "ac1")  # the others are in --json
-    for name, part in by.items():
-        table.add_row(Text(name), str(part["votes"]), str(part["tasks"]), *(_cell(part[key]) for key in keys))
-    console.print(table)
-    if report.get("beside_the_judge"):
-        table = Table(title="The AI judge beside people: agreement with a person's vote", title_justify="left")
-        table.add_column("over")
-        for name in ("votes", "judge", "other people", "difference"):
-            table.add_column(name, justify="right")
-        for row in report["beside_the_judge"]:
-            cells = (_mean(row["judge"]), _mean(row["people"]), _mean(row["difference"], "+.2f"))
-            table.add_row(Text(row["over"]), str(row["n"]), *cells)
-        console.print(table)
-    for kind, found in report.get("suspects", {}).items():
-        for who, why in found.items():
-            console.print(Text(f"look at {who} ({kind}): {why}", style="yellow"))
-
-
-def _cell(found: Mapping[str, Any]) -> str:
-    if found["value"] is None:
-        return "-"
-    ends = f" [{found['ci'][0]:.2f} {found['ci'][1]:.2f}]" if found["ci"] else ""
-    return f"{found['value']:.2f}{ends}"
-
-
-def _mean(found: Mapping[str, Any], form: str = ".2f") -> str:
-    return f"{found['mean']:{form}} ({found['ci'][0]:{form}} to {found['ci'][1]:{form}})"

@@ -6,6 +6,7 @@ At random, by position or by length; and how often a person is right where the r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,17 @@ from cai.records import HumanLabel
 LEAST = 10
 """Votes below which nothing is said of a person."""
 
+ERROR = 0.05
+
 
 def at_random(table: VoteTable) -> dict[str, str]:
-    """Those who are clearly below the crowd and not clearly above chance.
+    """Those who agree with others clearly less than the crowd does, and not clearly more than chance would.
 
-    Two tests of a person's agreement with the others, both with Wilson's intervals:
-
-    - It is below the crowd's, one-sided, at 5 % over all people together (Bonferroni). This bounds the error: where
-      everybody reads alike, the probability that anybody at all is named is at most 5 %.
-    - It is not above chance, one-sided, at 5 % for the person, and nearer to chance than to the crowd. Chance is a
+    - Less than the crowd: one-sided, by the mean of a person's agreements against the crowd's mean and spread. Over all
+      people together the false discovery rate is held at `ERROR` (Benjamini & Hochberg 1995): of those named, at most
+      that share is expected to read as the crowd does, and where everybody does, the probability that anybody at all is
+      named is at most that.
+    - Not more than chance: one-sided at `ERROR` for the person, and nearer to chance than to the crowd. Chance is a
       person who draws from the pool's own labels.
     """
     counts = table.counts()
@@ -36,22 +39,24 @@ def at_random(table: VoteTable) -> dict[str, str]:
     share = (counts[table.task, table.label] - 1) / np.maximum(1, total[table.task] - 1)
     pool = np.bincount(table.label, minlength=len(table.labels)) / len(table)
     chance = float((pool**2).sum())
-    overall = float(share[several].mean()) if several.any() else chance
-    people = np.unique(table.worker)
-    found = {}
-    for worker in people.tolist():
+    if not several.any() or share[several].mean() <= chance:
+        return {}
+    overall, spread = float(share[several].mean()), float(share[several].std())
+    normal = NormalDist()
+    seen: list[tuple[float, float, int, str]] = []
+    for worker in np.unique(table.worker).tolist():
         mine = several & (table.worker == worker)
         n = int(mine.sum())
-        if n < LEAST or overall <= chance:
-            continue
-        mean = float(share[mine].mean())
-        # A two-sided interval of level 1 - 2 e has e on each side.
-        below_crowd = stats.wilson(mean, n, level=1 - 2 * 0.05 / len(people)).high < overall
-        above_chance = stats.wilson(mean, n, level=0.9).low > chance
-        if below_crowd and not above_chance and mean < (chance + overall) / 2:
-            found[table.workers[worker]] = (
-                f"agrees with others in {mean:.0%} of {n}; by chance it would be {chance:.0%}"
-            )
+        if n >= LEAST and spread > 0:
+            mean = float(share[mine].mean())
+            seen.append((normal.cdf((mean - overall) / spread * n**0.5), mean, n, table.workers[worker]))
+    seen.sort()
+    below = max((rank for rank, row in enumerate(seen, start=1) if row[0] <= ERROR * rank / len(seen)), default=0)
+    found = {}
+    for _, mean, n, name in seen[:below]:
+        above_chance = normal.cdf((chance - mean) / spread * n**0.5) <= ERROR
+        if not above_chance and mean < (chance + overall) / 2:
+            found[name] = f"agrees with others in {mean:.0%} of {n}; by chance it would be {chance:.0%}"
     return found
 
 

@@ -24,7 +24,7 @@ from cai.labels.page.addresses import link, reached_by
 from cai.labels.page.limits import Limits, network
 from cai.labels.page.server import Page, app
 from cai.labels.page.store import Offer, Store
-from cai.people import write_demonstrations
+from cai.people import agreement_of_run, write_demonstrations
 from cai.serving import Serving, application, work
 from tests.labels.page import Desk, judged_run, say, serving
 
@@ -379,6 +379,9 @@ def test_gold_keeps_the_right_verdict_of_its_axis(run: Path, tmp_path: Path) -> 
     desk.store.hand_over(desk.log)
     desk.store.close()
     found = {(label.annotator, label.axis): (label.gold, label.extra.get("gold")) for label in read_labels(desk.log)}
+    told = agreement_of_run(run)
+    assert {name: row["n"] for name, row in told["gold"].items()} == {"ann": 1, "bea": 1}
+    assert set(told["axes"]) == {"helpful"}, "what checks people is no vote"
     assert found == {
         (name, axis): (axis == "kind", "b" if axis == "kind" else None)
         for name in ("ann", "bea")
