@@ -203,6 +203,21 @@ def agreement_of_run(run: Path, *, seed: int = 0) -> dict[str, Any]:
     return report
 
 
+def votes_of_run(run: Path, *, axis: str = "") -> VoteTable:
+    """What people said of a run's pairs on one axis, as votes to be aggregated.
+
+    Raises:
+        InputError: nobody has said anything on that axis.
+    """
+    place = runs.open_run(run)
+    labels = annotators.ordinary(labels_of(place, by_id(items(place))))
+    there = sorted({label.axis for label in labels})
+    if axis not in there:
+        named = " or ".join(name or "''" for name in there)
+        raise InputError(f"nobody has labelled anything on the axis {axis!r}", mend=f"--axis {named}")
+    return votes_of(labels, axis=axis)
+
+
 def agreement_of_table(table: VoteTable, *, seed: int = 0) -> dict[str, Any]:
     """The same of a file of votes, in which nothing is known of texts or judges."""
     return _agreement(table, {}, seed) | {
@@ -214,6 +229,8 @@ def _agreement(
     table: VoteTable, prompt: Mapping[str, str], seed: int, gold: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
     told = agree.agreement(table, clusters=prompt, seed=seed).row()
+    if table.unordered:  # computed over labels in any order it would be a number without a meaning
+        told["alpha_ordinal"] = {"value": None, "ci": None, "why": table.unordered}
     rates = annotators.reliability(table, gold)
     each = persons.each_person(table, clusters=prompt, seed=seed)
     told["annotators"] = {name: row | {"reliability": round(rates[name], 4)} for name, row in each.items()}

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cai import people, runs
 from cai.errors import InputError
+from cai.labels import annotators, ppi, route
 from cai.labels import audit as audits
 from cai.labels import certify as certificates
-from cai.labels import ppi, route
 from cai.labels.alttest import alt_test
 from cai.labels.events import effective
 from cai.labels.fuse import Ballot, ballot, judge_logits
@@ -137,6 +137,11 @@ def _record(place: RunFolder, earlier: Sequence[Mapping[str, Any]], rows: Sequen
                 file.write(encode(row))
 
 
+def _labels(place: RunFolder, known: Mapping[str, Item]) -> list[HumanLabel]:
+    """Effective labels of the texts as they are now; answers to gold items, which check people, are none."""
+    return annotators.ordinary([label for label in effective(people.events_of(place)) if is_current(label, known)])
+
+
 # --- one axis ---------------------------------------------------------------------------------------------------------
 
 
@@ -153,7 +158,7 @@ def _views(
     Raises:
         InputError: no such axis.
     """
-    labels = [label for label in effective(people.events_of(place)) if is_current(label, known)]
+    labels = _labels(place, known)
     judged: dict[str, dict[str, float]] = {}
     for row in made:
         mine = judged.setdefault(row.axis, {})
@@ -304,8 +309,8 @@ def win_rate(run: Path, source: str, *, axis: str = "", every: bool = False) -> 
         raise InputError(f"the judge was not asked on the axis {axis!r}", mend=f"--axis {' or '.join(axes)}")
     known = by_id(items_of(made))
     said: dict[str, list[float]] = {}
-    for label in effective(people.events_of(place)):
-        if label.axis == axis and label.y is not None and is_current(label, known):
+    for label in _labels(place, known):
+        if label.axis == axis and label.y is not None:
             said.setdefault(label.comparison_id, []).append(label.y)
     sample = audits.sample(_earlier(place), axis, said, set(known), every=every)
     y, f, rest = [], [], []

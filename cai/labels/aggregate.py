@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cai.errors import InputError
+from cai.labels import policy as policies
 from cai.labels.table import VoteTable
+from cai.yamlfile import nearest
 
 Array = NDArray[np.float64]
 SHRINK = 8.0
@@ -179,12 +181,22 @@ POLICIES: Mapping[str, Callable[[VoteTable], Consensus]] = MappingProxyType(
 )
 
 
+MERGING: Mapping[str, str] = MappingProxyType({"strict": "majority", "reliability": "weighted"})
+"""Policies of `cai merge` that need no judge, by what they come to here."""
+
+
 def aggregate(table: VoteTable, policy: str) -> Consensus:
-    """The consensus of votes under a policy.
+    """The consensus of votes under a policy, by its name here or in `cai merge`.
 
     Raises:
-        InputError: no such policy.
+        InputError: no such policy, or one that needs a judge.
     """
-    if policy not in POLICIES:
-        raise InputError(f"no policy {policy!r}", mend=f"one of: {', '.join(POLICIES)}")
-    return POLICIES[policy](table)
+    name = MERGING.get(policy, policy)
+    if name not in POLICIES:
+        there = f"one of: {', '.join(POLICIES)}; {', '.join(f'{old} is {new}' for old, new in MERGING.items())}"
+        if policy in policies.names():
+            raise InputError(
+                f"the policy {policy!r} needs a judge, and votes have none", mend=f"`cai merge`, or {there}"
+            )
+        raise InputError(f"no policy {policy!r}{nearest(policy, [*POLICIES, *MERGING])}", mend=there)
+    return POLICIES[name](table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class VoteTable:
         task, worker, label: shape (votes,).
         tasks, workers, labels: what the codes mean.
         repeated: votes of one worker on one task that a later one replaced.
+        unordered: why the labels have no order, so that ordinal agreement has no meaning; "" where they have.
     """
 
     task: Codes
@@ -36,6 +37,7 @@ class VoteTable:
     workers: tuple[str, ...]
     labels: tuple[str, ...]
     repeated: int = 0
+    unordered: str = ""
 
     def __len__(self) -> int:
         return len(self.task)
@@ -47,7 +49,8 @@ class VoteTable:
         """A table of three columns of equal length; the last vote of a worker on a task counts.
 
         Args:
-            order: labels in their natural order (for ordinal agreement); others follow by name.
+            order: labels in their natural order (for ordinal agreement); others follow by name. By default numbers in
+                theirs, and verdicts from a to b with the tie between.
 
         Raises:
             InputError: no votes.
@@ -57,6 +60,7 @@ class VoteTable:
         task_names, task = _codes(tasks)
         worker_names, worker = _codes(workers)
         label_names, label = _codes(labels)
+        order, unordered = _order(label_names, order)
         wanted = [*(name for name in order if name in label_names), *(n for n in label_names if n not in order)]
         place = np.array([wanted.index(name) for name in label_names], dtype=np.int64)
         # The last of equal (task, worker) pairs: unique finds the first, so look from behind.
@@ -71,6 +75,7 @@ class VoteTable:
             worker_names,
             tuple(wanted),
             repeated=len(pair) - len(kept),
+            unordered=unordered,
         )
 
     def counts(self) -> NDArray[np.float64]:
@@ -81,7 +86,33 @@ class VoteTable:
 
     def only(self, kept: NDArray[np.bool_]) -> VoteTable:
         """The votes at which `kept` is true; names keep their codes."""
-        return VoteTable(self.task[kept], self.worker[kept], self.label[kept], self.tasks, self.workers, self.labels)
+        return replace(self, task=self.task[kept], worker=self.worker[kept], label=self.label[kept], repeated=0)
+
+
+VERDICTS = (("a", "tie", "b"), ("left", "tie", "right"), ("model_a", "tie", "model_b"))
+"""Verdicts in their order; the middle one may be missing."""
+
+
+def _order(names: Sequence[str], told: Sequence[str]) -> tuple[Sequence[str], str]:
+    """The labels in their order, and why that is none; two labels have one, whichever comes first."""
+    if told:
+        missing = [name for name in names if name not in told]
+        return told, f"the order leaves out {', '.join(missing[:5])}" if missing else ""
+    try:
+        return sorted(names, key=lambda name: (_number(name), name)), ""
+    except ValueError:
+        pass
+    for verdicts in VERDICTS:
+        if set(names) <= set(verdicts):
+            return verdicts, ""
+    return names, "" if len(names) < 3 else "the labels have no known order; --order a,tie,b says which"
+
+
+def _number(name: str) -> float:
+    found = float(name)
+    if found != found:
+        raise ValueError("not a number")
+    return found
 
 
 def _codes(values: Sequence[Any]) -> tuple[tuple[str, ...], Codes]:

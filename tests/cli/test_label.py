@@ -151,3 +151,11 @@ def test_votes_in_a_file(tmp_path: Path) -> None:
     assert {row["worker"] for row in told["workers"]} == {"w0", "w1", "w2"}
     assert json.loads(cai("label", "agreement", str(path), "--json").stdout)["tasks"] == 20
     assert "majority" in cai("label", "aggregate", str(path), "--policy", "median", code=2).stderr
+    assert "needs a judge" in cai("label", "aggregate", str(path), "--policy", "human_first", code=2).stderr
+    for name, twin in (("reliability", "weighted"), ("strict", "majority")):
+        one, other = (cai("label", "aggregate", str(path), "--policy", each, "--json").stdout for each in (name, twin))
+        assert json.loads(one)["tasks"] == json.loads(other)["tasks"]
+    path.write_text(path.read_text("utf-8").replace(",b", ",perhaps").replace("0,w0,a", "0,w0,no"), "utf-8")
+    told = json.loads(cai("label", "agreement", str(path), "--json").stdout)["alpha_ordinal"]
+    assert told["value"] is None
+    assert "--order" in told["why"]

@@ -121,3 +121,47 @@ def test_a_win_rate_without_its_axis_says_which_there_are(run: Path) -> None:
     done = cai("label", "winrate", str(run), "cool", code=2)
     assert "--axis harmless or helpful" in done.stderr
     assert "0 prompts" in cai("label", "winrate", str(run), "cool", "--axis", "helpful", code=2).stderr
+
+
+def test_labels_leave_a_run_and_come_back(run: Path, tmp_path: Path) -> None:
+    say(run, tmp_path, as_the_judge(preferences(run / "preferences.jsonl")))
+    events = (run / "labels.jsonl").read_bytes()
+    out = tmp_path / "labels.json"
+    assert "labels in" in cai("label", "export", str(run), "--labels", "--format", "argilla", "--out", str(out)).stdout
+    told = json.loads(cai("label", "import", str(run), str(out), "--format", "argilla", "--json").stdout)
+    assert (told["added"], told["verdicts"]) == (0, len(events.splitlines()))
+    assert (run / "labels.jsonl").read_bytes() == events
+    votes = tmp_path / "votes.csv"
+    export = ("label", "export", str(run), "--labels", "--format", "crowdkit", "--out", str(votes))
+    assert "--axis" in cai(*export, code=2).stderr
+    done = cai(*export, "--axis", "helpful", "--json")
+    assert json.loads(done.stdout)["lost"]["axis"]["count"] > 30
+    of_file = json.loads(cai("label", "aggregate", str(votes), "--json").stdout)["tasks"]
+    of_run = json.loads(cai("label", "aggregate", str(run), "--axis", "helpful", "--json").stdout)["tasks"]
+    assert {row["task"]: row["label"] for row in of_run} == {row["task"]: row["label"] for row in of_file}
+    assert "--axis harmless or helpful" in cai("label", "aggregate", str(run), code=2).stderr
+
+
+def test_an_unknown_axis_and_another_spelling_are_told_across_files(run: Path, tmp_path: Path) -> None:
+    made = preferences(run / "preferences.jsonl")
+    row = {"pair_id": made[0].comparison_id, "order": "ab", "annotator": "ann", "verdict": "left", "axis": "helpful"}
+    say(run, tmp_path, [row])
+    told = say(run, tmp_path, [row | {"annotator": "Ann ", "verdict": "right"}])
+    assert told["traps"]["duplicate_person"]["count"] == 1
+    assert list(told["annotators"]) == ["ann"]
+    told = say(run, tmp_path, [row | {"axis": "helpfull"}])
+    assert told["traps"]["unknown_axis"]["count"] == 1
+    path = tmp_path / "said.jsonl"
+    assert "helpfull" in cai("label", "import", str(run), str(path), "--strict", code=2).stderr
+    told = say(run, tmp_path, [row | {"axis": "style"}], "--strict", "--also-axis", "style")
+    assert told["added"] == 1
+
+
+def test_pairs_go_out_with_the_judges_verdict_only_where_it_is_asked_for(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tasks.json"
+    cai("label", "export", str(run), "--format", "label_studio", "--out", str(out))
+    assert "predictions" not in out.read_text("utf-8")
+    cai("label", "export", str(run), "--format", "label_studio", "--predictions", "--out", str(out))
+    names = [part["from_name"] for part in json.loads(out.read_text("utf-8"))[0]["predictions"][0]["result"]]
+    assert names == ["winner_harmless", "winner_helpful"]
+    cai("label", "export", str(run), "--format", "csv", "--predictions", "--out", str(out), code=2)

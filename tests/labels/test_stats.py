@@ -65,6 +65,34 @@ def test_dawid_skene_is_at_least_crowd_kits() -> None:
     assert (ours == theirs).mean() > 0.9
 
 
+def test_labels_come_in_their_natural_order_or_in_none() -> None:
+    def labels(*names: str, order: tuple[str, ...] = ()) -> tuple[tuple[str, ...], bool]:
+        table = VoteTable.of(["t"] * len(names), [f"w{n}" for n in range(len(names))], names, order=order)
+        return table.labels, bool(table.unordered)
+
+    assert labels("10", "9", "1", "2") == (("1", "2", "9", "10"), False)
+    assert labels("b", "tie", "a") == (("a", "tie", "b"), False)
+    assert labels("right", "left") == (("left", "right"), False)
+    assert labels("no", "yes") == (("no", "yes"), False), "two labels are ordinal in either order"
+    assert labels("good", "bad", "fair") == (("bad", "fair", "good"), True)
+    assert labels("good", "bad", "fair", order=("bad", "fair", "good")) == (("bad", "fair", "good"), False)
+    assert labels("good", "bad", "fair", order=("bad", "good"))[1]
+
+
+def test_ordinal_alpha_of_numbers_is_the_packages(tmp_path: Path) -> None:
+    import krippendorff
+
+    rng = np.random.default_rng(0)
+    truth = rng.integers(1, 11, 40)
+    said = np.clip(truth[:, None] + rng.integers(-2, 3, (40, 4)), 1, 10)
+    path = tmp_path / "votes.csv"
+    rows = [f"t{t},w{w},{said[t, w]}" for t in range(40) for w in range(4)]
+    path.write_text("task,worker,label\n" + "\n".join(rows) + "\n", "utf-8")
+    found = agreement(read_votes(path), draws=50)
+    theirs = krippendorff.alpha(said.T, level_of_measurement="ordinal")
+    assert found.alpha_ordinal.value == pytest.approx(theirs, abs=1e-9)
+
+
 def test_alpha_is_the_packages() -> None:
     import krippendorff
 
