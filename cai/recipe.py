@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cai.constitution.model import Ident
-from cai.yamlfile import StrictModel
+from cai.faults import BLOCKING, FLAGS
+from cai.yamlfile import StrictModel, nearest
 
 ROLES = ("policy", "critic", "reviser", "judge")
 
@@ -70,12 +71,24 @@ class SftConfig(StrictModel):
         "all", description="Train on the revisions of all rounds, as the paper, or the last."
     )
     include_unrevised: bool = Field(True, description="Mix in the answers to prompts that are not revised.")
+    drop_flags: tuple[str, ...] = Field(
+        tuple(flag for flag in FLAGS if flag in BLOCKING),
+        description="An answer with one of these flags is left out; `refusal` and `boilerplate` are recorded only.",
+    )
     test_fraction: float = Field(0.05, ge=0, lt=1, description="Share of prompts held out, split by prompt.")
     system_prompt: bool = Field(False, description="Put the constitution's system prompt into the rows.")
     license: str = Field("", description="Licence of the data set, for its card (a Hugging Face licence id).")
     prompt_licenses: tuple[str, ...] = Field((), description="Sources and licences of the prompts, for the card.")
     language: tuple[str, ...] = Field(("en",), description="For the card.")
     title: str = Field("", description="For the card; the run's name by default.")
+
+    @field_validator("drop_flags")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for flag in value:
+            if flag not in FLAGS:
+                raise ValueError(f"no flag {flag!r}{nearest(flag, list(FLAGS))}; flags: {', '.join(FLAGS)}")
+        return value
 
 
 class SampleSource(SamplingConfig):

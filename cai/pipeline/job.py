@@ -92,12 +92,14 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         unrevised_tags=plan.unrevised_tags if plan.rounds else None,
         test_fraction=recipe.sft.test_fraction,
         system_prompt=constitution.system_prompt.strip() if recipe.sft.system_prompt else "",
+        drop_flags=frozenset(recipe.sft.drop_flags),
     )
     fingerprints = {
         role: plugins.load("cai.backends", backend).fingerprint(config)
         for role, (backend, config) in loaded.models.items()
         if models
     }
+    _one_place_each(loaded, fingerprints)
     # Without models no judge can be told from another, and none will be asked.
     judging = _judge_plan(loaded, constitution, fingerprints) if models else None
     calibration = _calibration(loaded, judging)
@@ -114,6 +116,21 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         select=_select_options(recipe),
         fingerprints=fingerprints,
     )
+
+
+def _one_place_each(loaded: LoadedRecipe, fingerprints: Mapping[str, str]) -> None:
+    """Refuse two servers under one fingerprint, which would share their answers, unless the recipe says they may."""
+    first: dict[str, tuple[str, str]] = {}
+    for role, print_ in fingerprints.items():
+        config = loaded.models[role][1]
+        url = getattr(config, "url", "")
+        other, there = first.setdefault(print_, (role, url))
+        if url != there and not getattr(config, "identity", ""):
+            raise InputError(
+                f"and {other} ask one model name at two addresses of this machine, {url} and {there}",
+                where=f"models.{role}",
+                mend="give each an `identity`, the same if the same weights answer at both",
+            )
 
 
 def _rule(loaded: LoadedRecipe, calibration: Calibration | None) -> Rule:

@@ -372,6 +372,30 @@ def test_rows_that_did_not_fit_are_asked_for_again_once_the_context_has_grown(pr
         assert project.rows(f"runs/{run}/quarantine.jsonl") == []
 
 
+def test_one_model_name_at_two_ports_of_this_machine_is_refused_unless_named(project: Project) -> None:
+    def models(more: str = "") -> str:
+        served = [f"{{backend: openai, url: 'http://127.0.0.1:{port}/v1', model: m{more}}}" for port in (1, 2)]
+        return f"models={{policy: {served[0]}, critic: {served[1]}}}"
+
+    told = cai("run", "recipe.yaml", "--dry-run", "--set", models(), code=2).stderr
+    assert "ask one model name at two addresses of this machine" in told
+    assert "identity" in told
+    cai("run", "recipe.yaml", "--dry-run", "--set", models(", identity: same"))
+
+
+def test_flags_that_are_only_recorded_can_be_kept_out_of_the_data(project: Project) -> None:
+    refusal = "I cannot help with that, because it would hurt your neighbour."
+    rules = f"models.policy.rules=[{{match: 'Make it', reply: '{refusal}'}}]"
+    cai("run", "recipe.yaml", "--set", rules, "--set", "revise.rounds=1")
+    assert json.loads((project.root / "runs/small/metrics.json").read_text())["sft"]["by_kind"]["revision"] == 8
+    cai("export", "recipe.yaml", "--set", rules, "--set", "revise.rounds=1", "--set", "sft.drop_flags=[refusal]")
+    metrics = json.loads((project.root / "runs/small/metrics.json").read_text())
+    assert metrics["sft"]["by_kind"] == {"unrevised": 2}
+    assert metrics["left_out"]["flagged"] == 8
+    told = cai("run", "recipe.yaml", "--set", "sft.drop_flags=[refusals]", "--dry-run", code=2).stderr
+    assert "no flag 'refusals'; did you mean 'refusal'?" in told
+
+
 # --- prompts that are none
 
 
