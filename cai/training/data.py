@@ -227,10 +227,25 @@ def check_template(tokenizer: Any, where: str) -> None:
 
 
 def tokens(tokenizer: Any, messages: Sequence[Message], *, begin_answer: bool = False) -> list[int]:
-    """Token ids of a conversation under the chat template."""
-    text = tokenizer.apply_chat_template(
-        [message.row() for message in messages], tokenize=False, add_generation_prompt=begin_answer
-    )
+    """Token ids of a conversation under the chat template.
+
+    Raises:
+        InputError: the template does not take such a conversation (no system turns, say); names it by its first words.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(
+            [message.row() for message in messages], tokenize=False, add_generation_prompt=begin_answer
+        )
+    except TemplateError as error:
+        roles = ", ".join(message.role for message in messages)
+        begin = " ".join(messages[0].content.split())[:60] if messages else ""
+        raise InputError(
+            f"the chat template refuses the turns {roles}: {' '.join(str(error).split())}",
+            where=f"conversation that begins {begin!r}",
+            mend="leave such conversations out, or give the model another chat_template.jinja",
+        ) from error
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 

@@ -251,6 +251,16 @@ def test_no_chat_template_is_said(tmp_path: Path) -> None:
         train(given)
 
 
+@pytest.mark.parametrize("name", ["sft", "rm", "ppo"])
+def test_a_template_that_refuses_a_conversation_is_one_line(tmp_path: Path, name: str) -> None:
+    given = job(tmp_path, name, prompts=tiny_rl.prompts(3), reward=tiny_rl.Share("red"))
+    no_users = "{{ raise_exception('Only a system may speak') }}"
+    (given.parent / "chat_template.jinja").write_text(no_users, "utf-8")
+    module = algorithms.load(name)
+    with pytest.raises(InputError, match=r"begins 'say.*refuses the turns user.*Only a system may speak.*leave such"):
+        module.train(given, module.Config())
+
+
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -37,6 +37,8 @@ def test_the_reward_rises(tmp_path: Path, name: str) -> None:
     assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.3, rewards
     assert (outcome.checkpoint / "model.safetensors").is_file()
     assert (outcome.checkpoint / "lineage.json").is_file()
+    assert list((tmp_path / "out" / "steps").glob("checkpoint-*"))
+    assert not list((tmp_path / "out").rglob("*.bin"))
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:

@@ -59,6 +59,19 @@ def _accelerated() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def tidy(trainer_class: type[Any]) -> type[Any]:
+    """A trainer of TRL's whose checkpoints hold no pickle."""
+    from cai.training.trainers import forget_arguments
+
+    class Tidy(trainer_class):  # type: ignore[misc]
+        def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
+            super()._save(output_dir, state_dict)
+            forget_arguments(output_dir or self.args.output_dir)
+
+    Tidy.__name__ = trainer_class.__name__
+    return Tidy
+
+
 def whole(job: Job, tokenizer: Any, settings: Any) -> Any:
     """The model as it was before training, in one piece, adapters and all: a place for gathered weights."""
     kind: Kind = "reward" if job.name == "rm" else "causal"

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from cai.errors import InputError
 from cai.records import content_hash, messages_from
-from cai.training.algorithms._common import finish
+from cai.training.algorithms._common import finish, tidy
 from cai.training.base import Job, Outcome, Reward, TrainingError
 from cai.training.data import check_template
 from cai.training.models import Lora, check_parent, load_tokenizer, load_trained, peft_config
@@ -104,7 +104,7 @@ def train_online(
     resume = runner.begin(job, config.model_dump(mode="json", exclude={"watch", "trust_reward_model"}), digest)
     tokenizer.padding_side = "left"
     rows = [{"prompt": [turn.row() for turn in prompt.messages]} for prompt in job.prompts]
-    trainer = trainer_class(
+    trainer = tidy(trainer_class)(
         model=load_trained(
             job.parent, "causal", lora=config.lora, dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed
         ),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from cai.errors import InputError
-from cai.training.algorithms._common import Settings, finish
+from cai.training.algorithms._common import Settings, finish, tidy
 from cai.training.base import Job, Outcome
 from cai.training.data import check_template, conversations_digest, read_conversations, tokens
 from cai.training.models import check_parent, load_tokenizer, load_trained, peft_config
@@ -57,12 +57,6 @@ def train(job: Job, config: Config) -> Outcome:
     from trl import SFTConfig, SFTTrainer
 
     from cai.training import runner
-    from cai.training.trainers import forget_arguments
-
-    class Trainer(SFTTrainer):  # type: ignore[misc]
-        def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
-            super()._save(output_dir, state_dict)
-            forget_arguments(output_dir or self.args.output_dir)
 
     defaults = {**config.arguments(), "lr_scheduler_type": config.schedule, "packing": False}
     arguments = runner.arguments(SFTConfig, job, config, defaults | {"dataset_kwargs": {"skip_prepare_dataset": True}})
@@ -70,7 +64,7 @@ def train(job: Job, config: Config) -> Outcome:
     model = load_trained(
         job.parent, "causal", lora=config.lora, dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed
     )
-    trainer = Trainer(
+    trainer = tidy(SFTTrainer)(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(encoded["train"]),

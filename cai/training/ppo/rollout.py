@@ -15,6 +15,7 @@ from torch import Tensor
 from cai.errors import InputError
 from cai.records import Messages, Prompt, content_hash
 from cai.training.base import Reward, TrainingError
+from cai.training.data import tokens
 from cai.training.ppo.buffer import Buffer, Sample, build
 from cai.training.ppo.config import Config
 from cai.training.ppo.parts import Parts, Rows
@@ -52,8 +53,7 @@ def encode(prompts: Sequence[Prompt], tokenizer: Any, *, longest: int) -> tuple[
 
 def encode_messages(messages: Messages, tokenizer: Any) -> tuple[int, ...]:
     """Token ids of a conversation that the assistant is to continue."""
-    text = tokenizer.apply_chat_template([m.row() for m in messages], tokenize=False, add_generation_prompt=True)
-    return tuple(tokenizer.encode(text, add_special_tokens=False))
+    return tuple(tokens(tokenizer, messages, begin_answer=True))
 
 
 def drawn(prompts: Sequence[RowT], count: int, *, update: int, seed: int) -> list[RowT]:

@@ -15,6 +15,7 @@ from pydantic import Field
 from cai.errors import InputError
 from cai.records import Message, Messages, Prompt, content_hash
 from cai.training.base import TrainingError
+from cai.training.data import tokens
 from cai.training.lineage import read_lineage
 from cai.training.rewards import Tools
 from cai.training.rmreport import doubt
@@ -75,9 +76,7 @@ class RewardModel:
         return [(scores[i] - self._config.shift) / self._config.scale for i in range(len(rows))]
 
     def _tokens(self, prompt: Messages, answer: str) -> list[int]:
-        turns = [message.row() for message in (*prompt, Message("assistant", answer))]
-        text = self._tokenizer.apply_chat_template(turns, tokenize=False)
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        ids = tokens(self._tokenizer, (*prompt, Message("assistant", answer)))
         if len(ids) > self._config.max_tokens:
             raise TrainingError(
                 f"{len(ids)} tokens are more than the reward model is given ({self._config.max_tokens})",
