@@ -153,7 +153,7 @@ def _fused(policy: Policy, given: Ballot) -> Decided:
     judge = judge_logits(given)
     heard = ~np.isnan(judge)
     evidence = np.where(heard, judge, 0.0)
-    ratio = np.zeros(len(table))
+    ratio, tied = np.zeros(len(table)), np.zeros(n)
     count = np.bincount(table.task, minlength=n)
     if len(table):
         people = len(table.workers)
@@ -171,11 +171,12 @@ def _fused(policy: Policy, given: Ballot) -> Decided:
             pool = (right.sum() + PRIOR * TRUSTED) / (seen.sum() + PRIOR)
             accuracy = np.clip((right + policy.smoothing * pool) / (seen + policy.smoothing), 0.02, 0.98)
         ratio = np.log(accuracy / (1 - accuracy))[table.worker] * way
+        tied = np.bincount(table.task, weights=accuracy[table.worker] * (way == 0), minlength=n) / np.maximum(1, count)
     total = np.bincount(table.task, weights=ratio, minlength=n) + evidence
     usable = (count > 0) | (heard & policy.ai_alone)
-    return Decided(
-        np.where(usable, _sigmoid(total), np.nan), ratio, evidence, np.where(heard, _sigmoid(evidence), np.nan)
-    )
+    # A tie says nothing of which side is right, but that neither is: it has its share of the probability.
+    p = (1 - tied) * _sigmoid(total) + tied / 2
+    return Decided(np.where(usable, p, np.nan), ratio, evidence, np.where(heard, _sigmoid(evidence), np.nan))
 
 
 def judge_logits(given: Ballot) -> Array:

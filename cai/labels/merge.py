@@ -168,6 +168,9 @@ def _one(
     reason = _set_aside(policy, counted, p_a, ai)
     if reason:
         p_a = None
+    even = not reason and policy.split == "tie" and p_a is not None and _split(counted)
+    if even:
+        p_a = 0.5
     tags = tuple(
         dict.fromkeys([*row.tags, *([BOTH_BAD] if any(label.verdict == BOTH_BAD for label in counted) else [])])
     )
@@ -176,7 +179,7 @@ def _one(
     p = None if p_a is None else round(max(p_a, 1 - p_a), PLACES)
     ties = sum(SAID[label.verdict] == "tie" for label in counted)
     tie = ties / len(counted) if counted else row.p_tie
-    used_ai = ai is not None and ai_weight != 0
+    used_ai = ai is not None and ai_weight != 0 and not even
     source = "human+ai" if counted and used_ai else "human" if counted else "ai"
     sides = [label.y for label in counted if label.y is not None]
     preference = Preference(
@@ -216,7 +219,7 @@ def _one(
         "comparison_id": row.comparison_id,
         "axis": row.axis,
         "policy": name,
-        "parts_are": "log-likelihood ratio towards a" if policy.method == "fused" else "weight of the vote",
+        "parts_are": _parts_are(policy, even),
         "people": parts,
         "not_counted": [
             {"annotator": label.annotator, "label": label.id, "verdict": label.verdict}
@@ -240,13 +243,29 @@ def _one(
     return preference, told, aside
 
 
+def _sides(counted: Sequence[HumanLabel]) -> tuple[int, int]:
+    return sum(label.verdict == "a" for label in counted), sum(label.verdict == "b" for label in counted)
+
+
+def _split(counted: Sequence[HumanLabel]) -> bool:
+    """Whether as many people say a as b."""
+    for_a, for_b = _sides(counted)
+    return for_a == for_b > 0
+
+
+def _parts_are(policy: Policy, even: bool) -> str:
+    """What the parts in a decision's explanation are."""
+    if even:
+        return "weight of the vote; as many say one as the other, so it is a tie"
+    return "log-likelihood ratio towards a; a tie draws to 0.5" if policy.method == "fused" else "weight of the vote"
+
+
 def _set_aside(policy: Policy, counted: Sequence[HumanLabel], p_a: float | None, ai: float | None) -> str:
     """Why a pair is not decided: `split`, `conflict`, or "" where it is."""
     if p_a is None:
         return ""
-    for_a = sum(label.verdict == "a" for label in counted)
-    for_b = sum(label.verdict == "b" for label in counted)
-    if policy.split == "quarantine" and for_a == for_b > 0:
+    for_a, for_b = _sides(counted)
+    if policy.split == "quarantine" and _split(counted):
         return "split"
     if policy.conflict_margin < 1 and ai is not None and for_a != for_b:
         against = (ai > 0.5) != (for_a > for_b)

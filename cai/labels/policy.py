@@ -29,8 +29,10 @@ class Policy(StrictModel):
     kappa: float = Field(0.0, ge=0, description="Pseudo-votes of the judge beside enough people.")
     kappa_few: float = Field(1.0, ge=0, description="The same beside fewer people than `min_votes`.")
     ai_alone: bool = Field(True, description="Whether pairs that nobody labelled keep the judge's label.")
-    split: Literal["quarantine", "tie"] = Field(
-        "quarantine", description="Where as many people say a as b: set aside to ask one more, or a tie."
+    split: Literal["quarantine", "tie", "decide"] = Field(
+        "quarantine",
+        description="Where as many people say a as b: set aside to ask one more; a tie, whatever the judge says; or "
+        "decide, as the method does, by people's weights and the judge.",
     )
     conflict_margin: float = Field(
         1.0, ge=0, le=1, description="People against a judge whose 2p - 1 is at least this: set aside. 1: never."

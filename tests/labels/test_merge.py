@@ -1,0 +1,76 @@
+"""What a policy makes of people who are divided, or who see no difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cai.labels.items import p_of_a
+from cai.labels.merge import merge
+from cai.labels.policy import Policy, load_policy, names
+from cai.records import Preference
+from tests.labels.test_axes import judged, label
+
+
+def after(policy: Policy, *verdicts: str, ai: float = 0.4) -> Preference:
+    """What comes of a pair on which so many people said these, and the judge `ai`; other pairs have votes too."""
+    from dataclasses import replace
+
+    rows = [row for row in judged(30) if row.axis == "helpful"]
+    first = rows[0]
+    if ai < 0.5:
+        first = replace(
+            first,
+            chosen=first.rejected,
+            rejected=first.chosen,
+            chosen_id=first.rejected_id,
+            rejected_id=first.chosen_id,
+            p=1 - ai,
+        )
+    rows = [replace(first, p=max(ai, 1 - ai)), *rows[1:]]
+    events = [label(rows[0].comparison_id, "helpful", f"p{n}", said) for n, said in enumerate(verdicts)]
+    events += [label(row.comparison_id, "helpful", who, "a") for row in rows[1:20] for who in ("p0", "p1", "p2")]
+    found = merge("mine", policy, events, rows)
+    return next(row for row in found.preferences if row.comparison_id == rows[0].comparison_id)
+
+
+def test_a_split_is_a_tie_where_the_policy_says_so() -> None:
+    policy = Policy(title="t", method="counts", kappa=0.25, split="tie")
+    row = after(policy, "a", "b")
+    assert (row.status, row.p, row.source) == ("tie", 0.5, "human")
+    assert after(policy, "a", "b", "b").status == "ok"
+    assert after(policy.model_copy(update={"split": "quarantine"}), "a", "b").status == "abstain"
+    decided = after(policy.model_copy(update={"split": "decide"}), "a", "b")
+    assert (decided.status, decided.source) == ("ok", "human+ai")
+    assert p_of_a(decided) == pytest.approx((1 + 0.25 * 0.4) / 2.25)
+
+
+def test_ties_of_people_draw_the_fused_policy_to_a_tie() -> None:
+    _, fused = load_policy("fused")
+    alone, one, two = (p_of_a(after(fused, *["tie"] * count, ai=0.2)) for count in (0, 1, 2))
+    assert alone is not None
+    assert one is not None
+    assert two is not None
+    assert alone < 0.3
+    assert 0.47 < one < 0.5
+    assert 0.47 < two < 0.5
+    mixed, pure = p_of_a(after(fused, "a", "tie")), p_of_a(after(fused, "a"))
+    assert mixed is not None
+    assert pure is not None
+    assert 0.5 < mixed < pure
+    assert after(fused, "tie", "tie", ai=0.2).p_tie > 0.9
+
+
+def test_what_the_shipped_policies_say_they_do(tmp_path: Path) -> None:
+    splits = {name: load_policy(name)[1].split for name in names()}
+    assert splits == {
+        "human_first": "quarantine",
+        "strict": "quarantine",
+        "reliability": "decide",
+        "dawid_skene": "decide",
+        "fused": "decide",
+    }
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("title: mine\nmethod: counts\nkappa: 0.25\nsplit: tie\n", "utf-8")
+    assert after(load_policy(str(mine))[1], "a", "b").status == "tie"
