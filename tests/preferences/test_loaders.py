@@ -1,10 +1,18 @@
-"""Our files, read as the libraries that train on them do: by TRL itself, and by what others' loaders ask of a file."""
+"""Our files, read as the libraries that train on them do: by TRL itself, by RewardBench's own code, and by what others'
+loaders ask of a file.
+
+OpenRLHF and NeMo-RL are not installed for this: they ask for DeepSpeed, flash-attention, Ray and CUDA builds of torch,
+gigabytes that need an NVIDIA GPU to import. What their loaders do to a row is written down in the tests.
+"""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +216,48 @@ def test_rewardbench_gives_the_turns_to_their_speakers(rows: Callable[..., Any])
         dealt = [("assistant" if i % 2 else "user", turn["content"]) for i, turn in enumerate(row["prompt"])]
         assert dealt == [(turn.role, turn.content) for turn in choice.preference.messages]
         assert dealt[-1][0] == "user"
+
+
+@pytest.fixture(scope="module")
+def rewardbench() -> Iterator[Any]:
+    """Its module of data functions. The package itself imports every reward model that it knows, for an old
+    transformers; of that, and of fastchat, the data functions use only names in annotations."""
+    spec = importlib.util.find_spec("rewardbench")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("rewardbench is not installed: see requirements/validators.txt")
+    file = Path(spec.submodule_search_locations[0]) / "utils.py"
+    stubs = {
+        "fastchat": types.ModuleType("fastchat"),
+        "fastchat.conversation": types.ModuleType("fastchat.conversation"),
+        "rewardbench": types.ModuleType("rewardbench"),
+        "rewardbench.models": types.ModuleType("rewardbench.models"),
+    }
+    vars(stubs["fastchat.conversation"])["Conversation"] = object
+    vars(stubs["rewardbench.models"])["REWARD_MODEL_CONFIG"] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stub in stubs.items():
+            patch.setitem(sys.modules, name, stub)
+        found = importlib.util.spec_from_file_location("rewardbench.utils", file)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        yield module
+
+
+def test_rewardbenchs_own_code_puts_our_rows_into_dialogues(rows: Callable[..., Any], rewardbench: Any) -> None:
+    letters = tokenizer()
+    choices = [Choice(made(Prompt.make(TURNS), axis="harmless"), "train"), Choice(made("Hi", axis="helpful"), "train")]
+    data = rows("rewardbench", choices=choices)
+    for row, choice in zip(data, choices, strict=True):
+        preference = choice.preference
+        turns = [(turn.role, turn.content) for turn in preference.messages]
+        made_of = rewardbench.prepare_dialogue_from_tokenizer(dict(row), letters)
+        assert made_of["prompt"] == rendered(*turns)
+        assert made_of["text_chosen"] == rendered(*turns, ("assistant", preference.chosen))
+        assert made_of["text_rejected"] == rendered(*turns, ("assistant", preference.rejected))
+        whole = rewardbench.map_conversations_testsets(dict(row))
+        assert whole["text_chosen"] == [*row["prompt"], {"role": "assistant", "content": preference.chosen}]
 
 
 def test_ultrafeedback_is_what_the_alignment_handbook_splits(rows: Callable[..., Any]) -> None:
