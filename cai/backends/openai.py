@@ -8,13 +8,15 @@ promise it). What has been generated is in the request log and never drawn again
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import math
 import os
 import re
 import time
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -48,11 +50,31 @@ class Config(StrictModel):
     seats: int = Field(64, ge=1, description="Requests sent at once.")
     timeout: float = Field(120.0, gt=0, description="Seconds an answer may take before it is asked again.")
     extra: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request body, as they are.")
+    length_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens",
+        description="What the server calls the limit of a chat answer's tokens; some take only the latter.",
+    )
+    identity: str = Field(
+        "",
+        description="What stands for the server in the model's fingerprint: equal ones share what was generated. By "
+        "default its host, port and path; on this machine its path alone, so that it may come back on another port.",
+    )
 
 
 def fingerprint(config: Config) -> str:
-    """The model as the server names it; what weights are behind the name cannot be seen from here."""
-    return f"{config.model}@{content_hash(config.url, config.extra, length=12)}"
+    """The model as the server names it, and where; what weights are behind the name cannot be seen from here."""
+    return f"{config.model}@{content_hash(config.identity or _place(config.url), config.extra, length=12)}"
+
+
+def _place(url: str) -> str:
+    """Which server a URL means: a port of this machine is whatever was free, any other host and port is a service."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = False
+    return f"{'this machine' if here else parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
 
 
 def expected_speed(config: Config) -> float | None:
@@ -87,6 +109,8 @@ class Backend:
         if request.choices:
             body |= {"max_tokens": 1, "temperature": 0.0, "stop": None}
             body |= {"logprobs": True, "top_logprobs": TOP} if not isinstance(request.prompt, str) else {"logprobs": 5}
+        if not isinstance(request.prompt, str):
+            body[self._config.length_field] = body.pop("max_tokens")
         if not isinstance(request.prompt, str) and request.prompt[-1].role == "assistant":
             # vLLM's and SGLang's names for a reply begun for the model; servers that know neither start a new reply.
             body["extra_body"] |= {"continue_final_message": True, "add_generation_prompt": False}
@@ -119,13 +143,13 @@ class Backend:
                     mend="judge with a server that does, such as vLLM's",
                 )
             text = choice.text if hasattr(choice, "text") else choice.message.content
-            usage = reply.usage
+            usage = getattr(reply, "usage", None)  # not every server counts; what it does not is 0
             details = getattr(usage, "prompt_tokens_details", None)
             return Completion(
                 text=_text(text),
                 finish_reason="length" if choice.finish_reason == "length" else "stop",
-                prompt_tokens=int(usage.prompt_tokens),
-                completion_tokens=int(usage.completion_tokens),
+                prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
+                completion_tokens=int(getattr(usage, "completion_tokens", 0) or 0),
                 cached_tokens=int(getattr(details, "cached_tokens", 0) or 0),
                 model=self.fingerprint,
                 choice_logprobs=_choice_logprobs(choice, choices) if choices else (),

@@ -399,15 +399,14 @@ def test_a_prompt_that_does_not_fit(server: Server, code: int, message: str) -> 
         body(None),
         body({"choices": []}),
         body({"choices": [{"index": 0, "finish_reason": "stop"}]}),
-        body({"choices": [{"message": {"content": "no counts"}, "finish_reason": "stop"}]}),
         body({"choices": [{"message": {"content": ["parts"]}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
-        body({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": None, "completion_tokens": 1}}),
+        body({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}),
         half,
         Handler.hang_up,
     ],
     ids=[
         *("a page", "a page as JSON", "nothing", "half JSON", "no text", "an object", "a list", "a string", "null"),
-        *("no choices", "no message", "no counts", "parts", "counts of null", "half a body", "no body"),
+        *("no choices", "no message", "parts", "counts in words", "half a body", "no body"),
     ],
 )
 def test_an_answer_that_is_none_is_asked_again(server: Server, act: Action) -> None:
@@ -491,12 +490,42 @@ def test_a_url_that_is_none() -> None:
         build(Config(url="localhost:8000", model="m"), seed=0)
 
 
-def test_the_fingerprint_is_of_the_model_the_url_and_the_extras() -> None:
+def test_the_fingerprint_is_of_the_model_the_place_and_the_extras() -> None:
     config = Config(url="http://a/v1", model="m")
-    assert fingerprint(config) == fingerprint(Config(url="http://a/v1", model="m", seats=2, timeout=1, api_key_env="X"))
-    others = [Config(url="http://b/v1", model="m"), Config(url="http://a/v1", model="n")]
-    others.append(Config(url="http://a/v1", model="m", extra={"min_p": 1}))
-    assert len({fingerprint(each) for each in (config, *others)}) == 4
+    for same in (
+        Config(url="http://a/v1", model="m", seats=2, timeout=1, api_key_env="X", length_field="max_completion_tokens"),
+        Config(url="https://A/v1/", model="m"),
+    ):
+        assert fingerprint(config) == fingerprint(same)
+    others = [
+        Config(url=url, model="m") for url in ("http://b/v1", "http://a:81/v1", "http://a/v2", "http://127.0.0.1/v1")
+    ]
+    others += [Config(url="http://a/v1", model="n"), Config(url="http://a/v1", model="m", extra={"min_p": 1})]
+    assert len({fingerprint(each) for each in (config, *others)}) == 7
+
+
+def test_a_server_on_this_machine_may_come_back_on_another_port() -> None:
+    urls = ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8001/v1", "http://localhost:9/v1", "http://[::1]:9/v1")
+    assert len({fingerprint(Config(url=url, model="m")) for url in urls}) == 1
+    assert fingerprint(Config(url=urls[0], model="m", identity="one")) != fingerprint(Config(url=urls[0], model="m"))
+    moved = [Config(url=url, model="m", identity="ours") for url in ("http://old/v1", "https://new:444/v1")]
+    assert len({fingerprint(each) for each in moved}) == 1
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": 3}])
+def test_an_answer_without_counts_is_an_answer(server: Server, usage: dict[str, Any] | None) -> None:
+    told = {"choices": [{"message": {"content": "Fine."}, "finish_reason": "stop"}]}
+    server.act = lambda request, number: body(told if usage is None else told | {"usage": usage})
+    found = answer(server, ask())
+    assert (found.text, found.prompt_tokens) == ("Fine.", 0)
+    assert found.completion_tokens == (usage or {}).get("completion_tokens", 0)
+
+
+def test_the_limit_of_tokens_goes_by_the_name_that_the_server_knows(server: Server) -> None:
+    answer(server, ask(max_tokens=9), length_field="max_completion_tokens")
+    (request,) = server.asked
+    assert request.body["max_completion_tokens"] == 9
+    assert "max_tokens" not in request.body
 
 
 # --- with the engine -------------------------------------------------------------------------------------------------
@@ -629,8 +658,9 @@ def test_rows_that_fail_for_good_are_quarantined_and_can_be_asked_again(
     assert len(server.asked) == asked
     server.act = lambda request, number: None
     assert cai("run", recipe, "--run-dir", folder, "--retry-failed").exit_code == 0
-    assert reasons(folder) == {"too_long": 1}
-    assert len(server.asked) == asked + 6
+    assert reasons(folder) == {}
+    assert len(server.asked) == asked + 9
+    assert results(folder) == results(undisturbed)
 
 
 def test_a_server_that_dies_stops_the_run_which_goes_on_when_it_is_back(
