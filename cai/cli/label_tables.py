@@ -44,7 +44,7 @@ def show_agreement(report: Mapping[str, Any]) -> None:
         _print(console, table)
     for kind, found in report.get("suspects", {}).items():
         for who, why in found.items():
-            console.print(Text(f"look at {who} ({kind}): {why}", style="yellow"))
+            console.print(Text(f"look at {who} ({kind}): {why}", style="yellow"), soft_wrap=True)
 
 
 def _show_people(console: Console, over: str, part: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from cai.labels.agreement import DRAWS, Array, Coefficient, beyond, coefficient,
 from cai.labels.table import VoteTable
 
 FEWEST_DRAWS = 200
-_WORK = 100_000_000
+_WORK = 30_000_000
 """Cells times draws above which fewer draws are made, so that a thousand people take seconds."""
 
 
@@ -117,24 +116,43 @@ def pairs_of_people(
     draws: int = DRAWS,
 ) -> list[dict[str, Any]]:
     """Cohen's kappa of every two people with at least `least` common tasks, the lowest first; at most `most` rows."""
-    by_worker: dict[int, dict[int, int]] = {}
-    for task, worker, label in zip(table.task.tolist(), table.worker.tolist(), table.label.tolist(), strict=True):
-        by_worker.setdefault(worker, {})[task] = label
-    kinds = len(table.labels)
-    found = []
-    for one, other in itertools.combinations(sorted(by_worker), 2):
-        common = sorted(by_worker[one].keys() & by_worker[other].keys())
-        if len(common) < least:
-            continue
-        cell = [by_worker[one][task] * kinds + by_worker[other][task] for task in common]
-        _, kappa = _of_cells(np.bincount(cell, minlength=kinds * kinds)[None, :].astype(np.float64), kinds)
-        value = float("inf") if np.isnan(kappa[0]) else float(kappa[0])
-        found.append((value, table.workers[one], table.workers[other], common, cell))
-    found.sort(key=lambda row: row[:3])
-    return [
-        {"workers": [one, other], "tasks": len(common)} | _pair(table, common, cell, clusters, seed, draws)
-        for _, one, other, common, cell in found[:most]
-    ]
+    kinds, workers = len(table.labels), len(table.workers)
+    pair, cell, task = _met(table)
+    if not len(pair):
+        return []
+    keys, start, count = np.unique(pair, return_index=True, return_counts=True)
+    kept = np.flatnonzero(count >= least)
+    if not len(kept):
+        return []
+    flat = np.repeat(np.arange(len(keys)), count) * kinds**2 + cell
+    cells = np.bincount(flat, minlength=len(keys) * kinds**2).reshape(-1, kinds**2)[kept].astype(np.float64)
+    _, kappa = _of_cells(cells, kinds)
+    named = [(table.workers[key // workers], table.workers[key % workers]) for key in keys[kept].tolist()]
+    order = sorted(
+        range(len(kept)), key=lambda at: (bool(np.isnan(kappa[at])), float(np.nan_to_num(kappa[at])), named[at])
+    )
+    rows = []
+    for at in order[:most]:
+        own = slice(int(start[kept[at]]), int(start[kept[at]] + count[kept[at]]))
+        told = _pair(table, task[own].tolist(), cell[own].tolist(), clusters, seed, draws)
+        rows.append({"workers": list(named[at]), "tasks": int(count[kept[at]])} | told)
+    return rows
+
+
+def _met(table: VoteTable) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Every two votes on one task, in the order of the pairs of people: the pair, both labels as one code, the task."""
+    order = np.lexsort((table.worker, table.task))
+    task, worker, label = table.task[order], table.worker[order], table.label[order]
+    found: list[tuple[NDArray[np.int64], ...]] = []
+    for gap in range(1, int(np.bincount(task).max())):
+        same = np.flatnonzero(task[gap:] == task[:-gap])
+        pair = worker[same] * len(table.workers) + worker[same + gap]
+        found.append((pair, label[same] * len(table.labels) + label[same + gap], task[same]))
+    if not found:
+        return (np.zeros(0, np.int64),) * 3
+    pair, cell, at = (np.concatenate(part) for part in zip(*found, strict=True))
+    by = np.lexsort((at, pair))
+    return pair[by], cell[by], at[by]
 
 
 def _pair(
