@@ -81,6 +81,9 @@ class SftConfig(StrictModel):
     prompt_licenses: tuple[str, ...] = Field((), description="Sources and licences of the prompts, for the card.")
     language: tuple[str, ...] = Field(("en",), description="For the card.")
     title: str = Field("", description="For the card; the run's name by default.")
+    formats: tuple[Literal["hf_cai"], ...] = Field(
+        (), description="Beside our own columns; hf_cai: init_prompt ... revision_response, in `sft_hf_cai`."
+    )
 
     @field_validator("drop_flags")
     @classmethod

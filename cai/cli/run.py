@@ -142,12 +142,14 @@ def export(
     ] = False,
     format: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Format of the preference data instead of the recipe's. Repeatable."),
+        typer.Option("--format", help="Format instead of the recipe's, of preferences; or hf_cai, of SFT. Repeatable."),
     ] = None,
     json: Json = False,
 ) -> None:
     """Only the export stage: SFT and preference data, their cards, and metrics, from a run whose rows are finished."""
-    chosen = [f"preferences.formats=[{', '.join(format)}]"] if format else []
+    pairs = [name for name in format or () if name != "hf_cai"]
+    chosen = [f"preferences.formats=[{', '.join(pairs)}]"] if pairs else []
+    chosen += ["sft.formats=[hf_cai]"] if "hf_cai" in (format or ()) else []
     job, folder = _prepare(recipe, [*(overrides or ()), *chosen], run_dir)
     from cai import pipeline
     from cai.runs import open_run
@@ -158,7 +160,7 @@ def export(
         with Lock(folder):
             place = open_run(folder)
             pipeline.begin(job, place, report, update=False)
-            return pipeline.export(job, place, report, compared=True if preferences or format else None)
+            return pipeline.export(job, place, report, compared=True if preferences or pairs else None)
 
     _work(folder, json, stage)
 
@@ -331,6 +333,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
             ("cai export recipe.yaml --set sft.revisions=last", "another data set from the same rows; asks no model"),
             ("cai export recipe.yaml --preferences", "pairs with soft labels, as TRL takes them"),
             ("cai export recipe.yaml --format ultrafeedback --format openrlhf", "the same pairs for other trainers"),
+            ("cai export recipe.yaml --format hf_cai", "critiques and revisions in Hugging Face's columns"),
             ("cai export recipe.yaml --preferences --set preferences.min_margin=0.1", "only where the judge is surer"),
         ),
     ),

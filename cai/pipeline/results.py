@@ -23,6 +23,7 @@ from cai.runs import ResponsesOf, RunFolder
 from cai.stages import why
 from cai.stages.card import CardInfo, ModelUsed, dataset_card
 from cai.stages.export import sft_rows, write_sft
+from cai.stages.hf_cai import hf_cai_rows, write_hf_cai
 from cai.stages.select import choose, surplus
 from cai.stages.why import Explanation
 from cai.stages.why_preference import Decisions, decisions
@@ -104,7 +105,16 @@ def _export_sft(job: Job, place: RunFolder, journal: Log, reasons: Counter[str],
     card = _card(job, counts, dict(sorted((+given_up).items())), told, left_out)
     write_text(place.sft / "README.md", dataset_card(card))
     report.say(f"{counts.rows} SFT rows in {place.sft}")
+    others: dict[str, Any] = {}
+    for name in job.loaded.recipe.sft.formats:
+        not_carried: dict[str, int] = {}
+        made = hf_cai_rows(read_prompts(place), ResponsesOf(journal), job.sft, job.constitution, left_out=not_carried)
+        # Not inside `sft`, which `datasets` loads as it is.
+        folder = place.path / f"sft_{name}"
+        others[name] = {"by_split": write_hf_cai(folder, made), "left_out": dict(sorted(not_carried.items()))}
+        report.say(f"{sum(others[name]['by_split'].values())} SFT rows in {folder}")
     return {
+        **({"sft_formats": others} if others else {}),
         "revise": {**told, "quarantined": dict(sorted(reasons.items()))},
         "sft": counts.row(),
         "left_out": left_out,

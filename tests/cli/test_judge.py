@@ -209,6 +209,17 @@ def test_several_formats_and_a_least_margin(recipe: Path) -> None:
     assert (run / "requests.jsonl").read_bytes() == requests, "no model was asked"
 
 
+def test_sft_data_in_hugging_faces_columns(recipe: Path) -> None:
+    cai("run", "recipe.yaml")
+    run = recipe / "runs" / "judged"
+    told = json.loads(cai("export", "recipe.yaml", "--format", "hf_cai", "--json").stdout)
+    made = [row for path in (run / "sft_hf_cai").glob("*.jsonl") for row in rows(path)]
+    assert len(made) == sum(told["sft_formats"]["hf_cai"]["by_split"].values()) == told["sft"]["rows"]
+    texts = {row["id"]: row["text"] for row in rows(run / "responses.jsonl")}
+    assert {row["revision_response"] for row in made} <= set(texts.values())
+    assert all(all(row.values()) for row in made)
+
+
 def test_why_tells_every_vote(recipe: Path) -> None:
     cai("run", "recipe.yaml")
     run = recipe / "runs" / "judged"
