@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
 import time
 import warnings
@@ -22,6 +23,15 @@ from cai.training.ppo.stop import Stop, memory_told
 from cai.yamlfile import StrictModel, nearest
 
 INPUTS = "inputs.json"
+
+
+class _Ended(Exception):
+    """There is nothing left to train: weights are loaded, and no step is to be made."""
+
+
+def main_process() -> bool:
+    """Whether this is the first of the processes that `accelerate launch` started, or the only one: it writes files."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mapping[str, Any]) -> Any:
@@ -80,7 +90,8 @@ def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
     for folder in reversed(found):
         # transformers writes this file last: a checkpoint without it was being written when the process was killed.
         if not (folder / "trainer_state.json").is_file():
-            shutil.rmtree(folder, ignore_errors=True)
+            if main_process():
+                shutil.rmtree(folder, ignore_errors=True)
             continue
         before = json.loads(path.read_text("utf-8")) if path.is_file() else now
         differing = [key for key in now if _bound(now[key]) != _bound(before.get(key))]
@@ -91,9 +102,10 @@ def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
                 mend="--fresh begins anew, --out trains beside it",
             )
         return folder
-    write_json(path, now)
-    for name in ("watch.jsonl", "watch-reference.json", "best.safetensors"):  # of steps that were not kept
-        (job.out / name).unlink(missing_ok=True)
+    if main_process():
+        write_json(path, now)
+        for name in ("watch.jsonl", "watch-reference.json", "best.safetensors"):  # of steps that were not kept
+            (job.out / name).unlink(missing_ok=True)
     return None
 
 
@@ -110,19 +122,25 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
     """
     if resume is not None:
         job.say(f"resumes from step {resume.name.split('-')[1]}")
-    _forget_after(job.metrics, int(resume.name.split("-")[1]) if resume is not None else -1)
+    if main_process():
+        _forget_after(job.metrics, int(resume.name.split("-")[1]) if resume is not None else -1)
     from transformers.trainer_callback import PrinterCallback
 
     with Stop(job.say) as stop, memory_told(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's and transformers' own deprecations
         trainer.remove_callback(PrinterCallback)  # stdout carries the answer alone
-        trainer.add_callback(_callback(job, stop))
+        told = _callback(job, stop, trainer.accelerator, watch)
+        trainer.add_callback(told)
         if watch is not None:
             trainer.add_callback(watch)
-        result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        if stop.asked and trainer.state.global_step < trainer.state.max_steps:
+        figures: dict[str, Any] = {}
+        try:
+            figures = trainer.train(resume_from_checkpoint=str(resume) if resume else None).metrics
+        except _Ended:
+            trainer.is_in_train = False
+        if told.stopped and trainer.state.global_step < trainer.state.max_steps:
             raise KeyboardInterrupt
-    figures = {key: value for key, value in result.metrics.items() if isinstance(value, int | float)}
+    figures = {key: value for key, value in figures.items() if isinstance(value, int | float)}
     return {"steps": trainer.state.global_step, **_last(job.metrics), **figures}
 
 
@@ -136,11 +154,11 @@ def steps_of(trainer: Any) -> int:
 
 
 def _last(path: Path) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    if path.is_file():
-        for row in read_rows(path):  # noqa: B007 (the last is wanted)
-            pass
-    return {key: value for key, value in row.items() if key not in ("step", "time")}
+    """All that was told of the last step: its own figures, the training's and those of held-out data."""
+    told: dict[str, Any] = {}
+    for row in read_rows(path) if path.is_file() else ():
+        told = {**(told if row["step"] == told.get("step") else {}), **row}
+    return {key: value for key, value in told.items() if key not in ("step", "time")}
 
 
 def _forget_after(path: Path, step: int) -> None:
@@ -150,20 +168,32 @@ def _forget_after(path: Path, step: int) -> None:
         path.write_bytes(b"".join(encode(row) for row in kept))
 
 
-def _callback(job: Job, stop: Stop) -> Any:
+def _callback(job: Job, stop: Stop, accelerator: Any, watch: Any) -> Any:
     from transformers import TrainerCallback
+
+    from cai.training.ppo.rollout import Processes
+
+    processes = Processes(accelerator)
 
     class Told(TrainerCallback):  # type: ignore[misc]
         """Metrics to a file, progress, an end on Ctrl-C, and an error where the loss is not a number."""
 
+        stopped = False  # by the user; every process says the same
+
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # transformers would make another step first. What the watch ended stays ended, as does what is finished.
+            ended = state.global_step >= state.max_steps
+            if watch is not None and state.global_step and watch.watch.looks:
+                ended = ended or watch.watch.verdict().stop
+            if processes.summed([float(ended)])[0] > 0:
+                raise _Ended
             job.progress.start(state.max_steps, state.global_step, what=job.name, unit="steps")
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             job.progress.finish()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if not state.is_world_process_zero or not logs:
+            if not logs:
                 return
             for name in ("loss", "grad_norm"):
                 value = logs.get(name)
@@ -173,6 +203,8 @@ def _callback(job: Job, stop: Stop) -> Any:
                         where=str(job.out),
                         mend="lower learning_rate, or train in float32",
                     )
+            if not state.is_world_process_zero:  # but the error, and the end, are every process's
+                return
             kept = {key: value for key, value in logs.items() if isinstance(value, int | float)}
             with job.metrics.open("ab") as file:
                 file.write(encode({"step": state.global_step, "time": round(time.time(), 3), **kept}))
@@ -180,7 +212,9 @@ def _callback(job: Job, stop: Stop) -> Any:
                 job.progress.show(state.global_step, f"loss {logs['loss']:.4f}")
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-            if stop.asked:
+            # A signal reaches the processes at different steps, or only one of them; they end together or hang.
+            self.stopped = processes.summed([float(stop.asked)])[0] > 0
+            if self.stopped:
                 control.should_save = True
                 control.should_training_stop = True
             return control

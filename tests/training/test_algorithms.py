@@ -273,6 +273,44 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
         train(given)
 
 
+def test_what_is_finished_makes_no_further_step(tmp_path: Path) -> None:
+    given = job(tmp_path, "dpo")
+    first = train(given, max_steps=1)
+    told = losses(given)
+    again = train(given, max_steps=1)
+    assert losses(given) == told
+    assert list(told) == [1]
+    assert again.metrics["steps"] == first.metrics["steps"] == 1
+    assert again.metrics["train_loss"] == pytest.approx(first.metrics["train_loss"])
+
+
+def test_what_the_watch_ended_stays_ended(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    class Falling:
+        """Less with every look, by nearly the same for each answer."""
+
+        name = "falls"
+        calls = 0
+
+        def __call__(self, prompts: Any, answers: Any) -> list[float]:
+            self.calls += 1
+            return [-self.calls - 0.01 * place for place, _ in enumerate(answers)]
+
+    given = dataclasses.replace(job(tmp_path, "dpo"), watched=tiny_rl.prompts(6), gold={"falls": Falling()})
+    settings: dict[str, Any] = {"epochs": 3, "watch": {"every": 2, "prompts": 6, "max_tokens": 3}}
+    first = train(given, **settings)
+    told = losses(given)
+    assert max(told) < 10, "it did not stop"
+    assert first.metrics["watch"]["best_step"] == 0
+    weights = load_file(first.checkpoint / "model.safetensors")
+    again = train(given, **settings)
+    assert losses(given) == told
+    assert again.metrics["watch"] == first.metrics["watch"]
+    same = load_file(again.checkpoint / "model.safetensors")
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
 def test_dpo_is_watched_where_there_is_a_gold_score(tmp_path: Path) -> None:
     given = dataclasses.replace(
         job(tmp_path, "dpo"),
