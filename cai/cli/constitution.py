@@ -101,6 +101,12 @@ def diff(
     if touched and touched.strange:
         text = f"{touched.strange} rounds of {run} were not drawn from {old}; the count is of what differs from the run"
         print(f"cai: warning: {text}", file=sys.stderr)
+    elif touched and touched.other:
+        text = f"{run} was made with another constitution than {old} is now, so the count is not what --update would do"
+        print(
+            f"cai: warning: {text}; compare with its own: cai constitution diff {run} {new} --run {run}",
+            file=sys.stderr,
+        )
     if json:
         print_json(changes.row() | ({"run": touched.row()} if touched else {}))
         return

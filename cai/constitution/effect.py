@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from cai.store import read_rows
 class Effect:
     """Prompts (`rows`) and revision rounds of a run, and how many of each come out differently.
 
-    `strange` counts rounds whose recorded principles are not those that the old constitution would draw: above 0, the
-    run was made with another constitution than the one compared.
+    Attributes:
+        strange: rounds whose recorded principles are not those that the old constitution would draw.
+        other: whether the run keeps a constitution that says other things than the old one. Either way the run was made
+            with another constitution than the one compared, and the counts are not what `--update` would do.
     """
 
     rows: int
@@ -29,6 +32,7 @@ class Effect:
     rounds: int
     rounds_changed: int
     strange: int = 0
+    other: bool = False
 
     def row(self) -> dict[str, int]:
         return {
@@ -42,7 +46,8 @@ class Effect:
 def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
     """What going from `old` to `new` would change of the run in the folder `run`.
 
-    Reads `responses.jsonl`; where the edit can move draws also `recipe.yaml` (`seed`, `revise.principles_per_critique`)
+    Reads `responses.jsonl`, the hash in `constitution.json`, from `recipe.yaml` whether there are critiques (without,
+    their wording reaches no model); where the edit can move draws also its `seed` and `revise.principles_per_critique`,
     and `prompts.jsonl` (the prompts' overrides). A round changes when its draw, the wording of a principle that it
     drew, or the frame around them changes, or when an earlier round of its prompt did, since it revises that one's
     answer. Memory: one small entry a prompt.
@@ -54,8 +59,11 @@ def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
     if not responses.is_file():
         raise InputError("no responses.jsonl in this folder", where=str(run), mend="give the folder of a run")
     changes = diff(old, new)
-    everything = bool(changes.few_shot or changes.templates or changes.system_prompt) or old.rules != new.rules
-    touched = {name for name, fields in changes.reworded.items() if fields.keys() & {"critique", "revision"}}
+    asked = {"critique", "revision"} if _critiques(run) else {"revision"}
+    templates = changes.templates.keys() & asked
+    everything = bool(_shots(old, asked) != _shots(new, asked) or templates or changes.system_prompt)
+    everything = everything or old.rules != new.rules
+    touched = {name for name, fields in changes.reworded.items() if fields.keys() & asked}
     conflicts = set(changes.relevelled) if changes.levels is None else {b.id for b in old.principles}
     redraw = None if everything or _lots(old) == _lots(new) else _draws(run)
 
@@ -88,7 +96,31 @@ def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
         rounds=sum((mask >> 1).bit_count() for mask in rounds_of.values()),
         rounds_changed=sum((rounds_of[key] >> max(start, 1)).bit_count() for key, start in first.items()),
         strange=strange,
+        other=_hash(run) not in ("", old.hash),
     )
+
+
+def _hash(run: Path) -> str:
+    """Of the constitution that the run was made with; blank for a folder that does not say."""
+    path = run / "constitution.json"
+    try:
+        found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InputError("cannot be read", where=str(path)) from error
+    return str(found.get("hash", "")) if isinstance(found, dict) else ""
+
+
+def _shots(constitution: Constitution, asked: set[str]) -> list[dict[str, Any]]:
+    """The worked examples as far as they are shown."""
+    hidden = set() if "critique" in asked else {"critique", "critique_request"}
+    return [shot.model_dump(mode="json", exclude=hidden) for shot in constitution.few_shot]
+
+
+def _critiques(run: Path) -> bool:
+    path = run / "recipe.yaml"
+    data = yamlfile.load(path).data if path.is_file() else {}
+    revise = data.get("revise") if isinstance(data, dict) else None
+    return not isinstance(revise, dict) or revise.get("critique", True) is not False
 
 
 def _lots(constitution: Constitution) -> list[Any]:

@@ -125,6 +125,9 @@ def test_diff_of_a_real_run_counts_what_running_again_changes(project: Path) -> 
     with (project / "constitution" / "one.yaml").open("a") as file:
         file.write("  - id: 'true'\n    weight: 0.5\n")
     result = run("diff", "runs/before", "one", "--run", "runs/before", "--json")
+    # The file has changed since: what it says now is not what the run was made with.
+    stale = run("diff", "one", "one", "--run", "runs/before").stderr
+    assert "runs/before was made with another constitution than one is now" in stale.replace("\n", " ")
     after = texts("after")
     changed = [key for key in before if before[key] != after.get(key)]
     assert result.stderr == ""

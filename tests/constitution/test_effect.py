@@ -163,6 +163,35 @@ def test_a_run_of_another_constitution_is_noticed(make: Make, tmp_path: Path) ->
     assert effect(make(NAMES), make([*NAMES, "new"]), tmp_path).strange > 300
 
 
+def test_a_run_of_the_constitution_with_other_words_is_noticed(make: Make, tmp_path: Path) -> None:
+    write_run(tmp_path, make(NAMES), rows=3)
+    assert not effect(make(NAMES), make([*NAMES[1:]]), tmp_path).other  # it does not say
+    (tmp_path / "constitution.json").write_text(json.dumps({"hash": make(NAMES).hash}))
+    reworded = make({name: {"critique": "Is it kind at all?"} for name in NAMES})
+    assert not effect(make(NAMES), reworded, tmp_path).other
+    assert effect(reworded, make(NAMES), tmp_path).other
+    (tmp_path / "constitution.json").write_text('{"ha')
+    with pytest.raises(InputError, match=r"constitution\.json: cannot be read"):
+        effect(make(NAMES), reworded, tmp_path)
+
+
+def test_without_critiques_their_wording_changes_nothing(make: Make, tmp_path: Path) -> None:
+    write_run(tmp_path, make(NAMES), rows=20)
+    shot = {"prompt": "P", "response": "R", "critique_request": "Q", "critique": "C", "revision_request": "V"}
+    old = make(NAMES, few_shot=(FewShot(**shot, revision="N"),))
+    edits = {
+        "critique": make({name: {"critique": "Is it kind at all?"} for name in NAMES}, few_shot=old.few_shot),
+        "template": make(NAMES, few_shot=old.few_shot, templates=Templates(critique="Now: {request}")),
+        "shot": make(NAMES, few_shot=(FewShot(**(shot | {"critique": "D"}), revision="N"),)),
+    }
+    assert [effect(old, new, tmp_path).rounds_changed for new in edits.values()] == [60, 60, 60]
+    with (tmp_path / "recipe.yaml").open("a") as recipe:
+        recipe.write("  critique: false\n")
+    assert [effect(old, new, tmp_path).rounds_changed for new in edits.values()] == [0, 0, 0]
+    revision = make({name: {"revision": "Make it kind."} for name in NAMES}, few_shot=old.few_shot)
+    assert effect(old, revision, tmp_path).rounds_changed == 60
+
+
 def test_a_line_being_written_and_a_row_written_twice_are_no_trouble(make: Make, tmp_path: Path) -> None:
     write_run(tmp_path, make(NAMES), rows=5)
     with (tmp_path / "responses.jsonl").open("a") as file:
