@@ -41,6 +41,8 @@ class Sample:
                 f"nothing records how the {len(self.ids)} labelled pairs were chosen; the figures hold only if "
                 "that was at random (`cai label route --out` draws some, and records which)"
             )
+        if self.how == "drawn" and not self.drawn:
+            return "no pair was ever drawn at random (--audit 0), so nothing can be said of all pairs"
         if self.how == "drawn" and not self.ids:
             return (
                 f"none of the {self.drawn} pairs drawn at random has a label, so nothing can be said of all pairs; "
@@ -72,9 +74,10 @@ def sample(
         every: take all labelled pairs, whatever chose them.
     """
     have = set(labelled) & set(pairs)
+    drawn = [row for row in drawn if row.get("comparison_id") in pairs]  # others were judged before a change of the run
     rounds: dict[int, list[Mapping[str, Any]]] = {}
     for row in drawn:
-        if row.get("why") == AUDIT and row.get("comparison_id") in pairs:
+        if row.get("why") == AUDIT:
             rounds.setdefault(int(row.get("round", 0)), []).append(row)
     count = sum(map(len, rounds.values()))
     waiting = sum(str(row["comparison_id"]) not in have for rows in rounds.values() for row in rows)

@@ -206,10 +206,13 @@ def _label(said: Said, item: Item, run: _Run, report: ImportReport, where: str, 
     if said.status != "submitted":
         report.met("not_counted", f"{where}: {said.status}")
     turned = order == "ba"
-    verdict = {"left": "b" if turned else "a", "right": "a" if turned else "b"}.get(said.verdict, said.verdict)
+    own = {"left": "b" if turned else "a", "right": "a" if turned else "b"}
+    verdict = own.get(said.verdict, said.verdict)
     strength = said.strength if said.strength is None or not turned else 8 - said.strength
     named = said.axis or axis
     extra = dict(said.extra) | ({"traps": list(said.traps)} if said.traps else {})
+    if said.gold not in ("", "unknown"):
+        extra["gold"] = own.get(said.gold, said.gold)
     return HumanLabel(
         id=label_id(item.comparison_id, named, who, verdict, strength, said.status, said.ts, said.key, said.edit),
         comparison_id=item.comparison_id,
@@ -224,7 +227,7 @@ def _label(said: Said, item: Item, run: _Run, report: ImportReport, where: str, 
         status=said.status,
         ts=said.ts,
         edit=said.edit,
-        gold=said.gold,
+        gold=said.gold != "",
         source=source,
         text_hash="changed" if changed else item.text_hash,
         extra=extra,

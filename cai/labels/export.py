@@ -157,7 +157,7 @@ def said_of(label: HumanLabel) -> Said:
         ts=label.ts,
         status=label.status,
         edit=label.edit,
-        gold=label.gold,
+        gold=sides.get(right := str(label.extra.get("gold", "unknown")), right) if label.gold else "",
     )
 
 
@@ -172,7 +172,7 @@ def _lost(label: HumanLabel, carries: frozenset[str], levels: Sequence[int] | No
         "gold": label.gold,
         "order": label.shown_order != "",
         "both_bad": label.verdict == "both_bad",
-        "extra": bool(label.extra),
+        "extra": bool(label.extra.keys() - {"gold", "traps"}),
     }
     yield from (name for name, there in has.items() if there and name not in carries)
     if levels is not None and label.verdict not in ("both_bad", "abstain") and label.strength not in levels:

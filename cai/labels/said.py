@@ -35,6 +35,8 @@ class Said:
         order: `ab` or `ba`, which of the comparison's own answers stood left; "" where only the texts can tell.
         status: as `HumanLabel.status`.
         key: the source's own id of this verdict.
+        gold: the right verdict (`left`, `right`, ...) where it was asked to check the person; `unknown` where only that
+            is known.
         traps: what was met in reading it, words of `exchange.TRAPS`.
     """
 
@@ -53,7 +55,7 @@ class Said:
     status: str = "submitted"
     key: str = ""
     edit: str = ""
-    gold: bool = False
+    gold: str = ""
     traps: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 

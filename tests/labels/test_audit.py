@@ -48,6 +48,8 @@ def test_where_nothing_was_routed_a_warning_says_what_is_assumed() -> None:
     rows = record([], [("c001", [])], ["c002"], 0)
     assert sample(rows, "", IDS, IDS).how == "all", "with a label on every pair nothing was chosen"
     assert sample(rows, "", {"c002"}, IDS, every=True).ids == {"c002"}
+    assert sample(rows, "", {"x1"}, ["x1", "x2"]).how == "assumed", "the draws were of pairs that are gone"
+    assert "--audit 0" in sample(record([], [], ["c002"], 0), "", {"c002"}, IDS).warning
 
 
 def test_figures_from_the_sample_cover_where_those_from_all_labels_do_not() -> None:

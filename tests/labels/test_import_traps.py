@@ -185,6 +185,50 @@ def test_answers_that_contradict_one_another_are_broken(tmp_path: Path) -> None:
         assert (labels, report.traps["broken"]) == ([], 1)
 
 
+def test_a_flat_export_is_read_by_its_columns(tmp_path: Path) -> None:
+    row = {
+        "id": 77,
+        "annotator": 3,
+        "pair_id": ITEM.comparison_id,
+        "order": "ba",
+        "comparison": '{"selected": "left"}',
+        "winner_harmless": '{"choices": ["right"]}',
+        "strength_harmless": "6",
+        "helpful": "tie",
+        "note": "so",
+        "rank": 12,
+        "topic": "left-handed",
+    }
+    labels, report = imported(tmp_path, [row], "label_studio")
+    assert {label.axis: (label.verdict, label.strength) for label in labels} == {
+        "": ("b", None),
+        "harmless": ("a", 2),
+        "helpful": ("tie", None),
+    }
+    assert {label.note for label in labels} == {"so"}
+    assert not report.traps["broken"], "a column of the data is no answer"
+    ranked = {
+        "id": 1,
+        "annotator": 3,
+        "pair_id": ITEM.comparison_id,
+        "rank_fair": ["answer2", "answer1"],
+        "order": "ab",
+    }
+    (label,), _ = imported(tmp_path, [ranked], "label_studio")
+    assert (label.axis, label.verdict) == ("fair", "b")
+    _, report = imported(tmp_path, [row | {"winner_harmless": "maybe"}], "label_studio")
+    assert report.traps["broken"] == 1
+
+
+def test_gold_keeps_its_right_verdict_whichever_side_it_stood_on(tmp_path: Path) -> None:
+    row = {"pair_id": ITEM.comparison_id, "order": "ba", "annotator": "ann", "verdict": "left", "gold": "right"}
+    (label,), _ = imported(tmp_path, [row], "jsonl")
+    assert (label.verdict, label.gold, label.extra["gold"]) == ("b", True, "a")
+    from cai.labels.export import said_of
+
+    assert said_of(label).gold == "right"
+
+
 def test_argilla_asks_by_question(tmp_path: Path) -> None:
     row = {
         "id": ITEM.comparison_id,

@@ -38,7 +38,7 @@ def labelled(item: Item, order: str, said: Sequence[Said]) -> list[dict[str, Any
             "edit": each.edit,
             "status": each.status,
             "ts": each.ts,
-            "gold": "true" if each.gold else "",
+            "gold": each.gold,
         }
         for each in said
     ]
@@ -70,9 +70,14 @@ def read(row: Mapping[str, Any]) -> Sequence[Said]:
             ts=when(row.get("ts")),
             status=status,
             edit=text(row, "edit", needed=False),
-            gold=text(row, "gold", needed=False).strip().lower() in ("true", "1", "yes"),
+            gold=_gold(row),
         ),
     )
+
+
+def _gold(row: Mapping[str, Any]) -> str:
+    told = text(row, "gold", needed=False).strip().lower()
+    return told if told in ("", "unknown") else word(told)
 
 
 def notes(row: Mapping[str, Any]) -> Sequence[str]:

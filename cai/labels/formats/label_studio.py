@@ -49,6 +49,9 @@ _IDS = ("id", "pair_id", "order", "annotator", "annotation_id", "completed_by")
 _DATA = (*_IDS, "prompt", "answer1", "answer2", "created_at", "updated_at", "lead_time", "source")
 """Columns of a flat export that are no controls."""
 
+CONTROLS = ("winner", "comparison", "verdict", "preference", "strength", "rating_")
+"""How names of our own controls begin: what stands there must be an answer. Any other column may be of the data."""
+
 
 def task(item: Item, order: str) -> dict[str, Any]:
     left, right = sides(item, order)
@@ -189,7 +192,9 @@ def _flat(row: Mapping[str, Any]) -> Sequence[Said]:
         kind = named(name).kind
         if isinstance(value, Mapping):
             _hear(heard, name, value)
-        elif kind:
+        elif isinstance(value, list) and kind == "verdict":
+            heard.rank(name, value)
+        elif kind in ("note", "edit") or name.lower().startswith(CONTROLS):
             heard.hear(name, value)
         elif isinstance(value, str):
             before = len(heard.unknown)
