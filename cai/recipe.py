@@ -133,7 +133,9 @@ class JudgeConfig(StrictModel):
     method: str = Field("logprob", description="A file of cai/judges: logprob, cot, rating, listwise, ...")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the method.")
     principles: Literal["drawn", "all", "none"] = Field(
-        "drawn", description="One principle drawn a comparison, as the paper; all, averaged; none: a general question."
+        "drawn",
+        description="One principle drawn a comparison, as the paper (a group, for methods that judge whole groups); all, "
+        "averaged; none: a general question.",
     )
     axes: tuple[Ident, ...] = Field(
         (), description="Judge each axis by itself; empty: one verdict over all principles."

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cai import yamlfile
 from cai.errors import InputError
+from cai.judging.quoting import conversation, fence, quote
 from cai.records import Message, Messages
 from cai.yamlfile import StrictModel
 
@@ -18,10 +19,34 @@ SLOT = re.compile(r"\{(\w+)\}")
 
 
 class Shot(StrictModel):
-    """A worked example before the question: values of the slots, and the reply."""
+    """A worked example before the question: what was asked and answered, and the reply.
 
-    slots: dict[str, str] = Field(description="Value of each slot of `user`.")
+    The slots are filled from it as they are for a judge's own question: tags, marks and quoting need not be written.
+    """
+
+    prompt: str = Field("", description="What the user asked.")
+    answers: tuple[str, ...] = Field((), max_length=2, description="The two answers, or the one that is rated.")
+    question: str = Field("", description="What is asked of the judge; by default what the file asks.")
+    slots: dict[str, str] = Field(
+        default_factory=dict,
+        description="Values of slots instead, as they are; or of slots that the above has none for.",
+    )
     reply: str = Field(description="The whole reply, as the judge should have given it.")
+
+    def filled(self, question: str) -> dict[str, str]:
+        """Values of the slots.
+
+        Args:
+            question: of the file.
+        """
+        found = {"question": (self.question or question).strip(), "mark": fence([self.prompt, *self.answers])}
+        if self.prompt.strip():
+            found["conversation"] = conversation((Message("user", self.prompt),))
+        if len(self.answers) == 1:
+            found["answer"] = quote(self.answers[0])
+        elif self.answers:
+            found |= {"answer_a": quote(self.answers[0]), "answer_b": quote(self.answers[1])}
+        return found | self.slots
 
 
 class PromptFile(StrictModel):
@@ -55,7 +80,7 @@ class PromptFile(StrictModel):
     def _shots(self) -> PromptFile:
         slots = set(SLOT.findall(self.user))
         for shot in self.few_shot:
-            missing = sorted(slots - set(shot.slots))
+            missing = sorted(slots - set(shot.filled(self.question)))
             if missing:
                 raise ValueError(f"a few_shot example lacks the slots {', '.join(missing)}")
         return self
@@ -89,7 +114,7 @@ class PromptFile(StrictModel):
         """
         turns = [Message("system", self.system.strip())] if self.system.strip() else []
         for shot in self.few_shot:
-            turns += [Message("user", fill(self.user, shot.slots)), Message("assistant", shot.reply)]
+            turns += [Message("user", fill(self.user, shot.filled(self.question))), Message("assistant", shot.reply)]
         turns.append(Message("user", fill(self.user, slots)))
         begun = self.reply if reply is None else reply
         return (*turns, Message("assistant", begun)) if begun else tuple(turns)
