@@ -134,8 +134,8 @@ class JudgeConfig(StrictModel):
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the method.")
     principles: Literal["drawn", "all", "none"] = Field(
         "drawn",
-        description="One principle drawn a comparison, as the paper (a group, for methods that judge whole groups); all, "
-        "averaged; none: a general question.",
+        description="drawn: one principle a comparison, as the paper (one a group, for methods that judge groups); "
+        "all, averaged; none: a general question.",
     )
     axes: tuple[Ident, ...] = Field(
         (), description="Judge each axis by itself; empty: one verdict over all principles."

@@ -2,8 +2,8 @@
 
 Bai et al. 2022 (arXiv 2212.08073, section 4.1) draw one principle a label; here that, or all principles with their
 votes averaged later, or each axis by itself. A judge that is given whole groups (listwise, rating, tournament) is asked
-one question a group, so there one principle is drawn for all comparisons of the group. The votes are kept one by one: what they come to is decided in
-`cai.stages.prefer`, and can be decided anew without asking a model.
+one question a group, so there one principle is drawn for all comparisons of the group. The votes are kept one by one:
+what they come to is decided in `cai.stages.prefer`, and can be decided anew without asking a model.
 """
 
 from __future__ import annotations
