@@ -129,6 +129,17 @@ def _as_weight(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return (arguments[0].to(module.weight.dtype),)
 
 
+def share_weights(model: Any, processes: int) -> None:
+    """Give every process the first one's weights: with accelerate's `fsdp_cpu_ram_efficient_loading` the others have
+    loaded zeros, and get theirs only when FSDP shards the model.
+    """
+    if processes > 1:
+        import torch
+
+        for tensor in model.state_dict().values():
+            torch.distributed.broadcast(tensor, 0)
+
+
 def peft_config(lora: Lora | None, kind: Kind) -> Any:
     """peft's own, or None for training every weight."""
     if lora is None:

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from trl import DPOTrainer, RewardTrainer
 
+from cai.errors import InputError
 from cai.training.losses import grouped, soft_cross_entropy
+from cai.training.models import share_weights
+from cai.training.ppo.rollout import Processes
 
 COLUMNS = ["prompt_ids", "completion_ids", "first", "second", "p", "weight", "ref"]
 
@@ -82,30 +85,37 @@ class SoftRewardTrainer(_Prepared, RewardTrainer):  # type: ignore[misc]
 class SoftDPOTrainer(_Prepared, DPOTrainer):  # type: ignore[misc]
     """-p log s(h) - (1 - p) log s(-h), the reference's log-probabilities computed once, before the first step.
 
-    The reference is the model as it was loaded. A training that is resumed loads it again before its checkpoint's
-    weights, so the reference stays the parent.
+    The reference is the model as it was loaded; each process reads its share of the rows. A training that is resumed
+    loads it again before its checkpoint's weights, so the reference stays the parent.
     """
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-        from torch.utils.data import DataLoader
-
-        order = sorted(range(len(dataset)), key=lambda i: -max(map(len, dataset[i]["completion_ids"])))
-        found: dict[int, list[float]] = {}
-        self.model.to(self.accelerator.device)
+        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
+            raise InputError("DPO's reference cannot be read under DeepSpeed ZeRO 3", mend="use zero_stage: 2, or FSDP")
+        processes = Processes(self.accelerator)
+        before = self.model.device
+        self.model.to(processes.device)
+        share_weights(self.model, processes.count)
         training = self.model.training
         self.model.eval()
-        loader = DataLoader(dataset.select(order), batch_size=batch_size, collate_fn=self.data_collator)
-        place = iter(order)
-        for batch in loader:
-            here = {key: value.to(self.accelerator.device) for key, value in batch.items()}
+        longest_first = sorted(range(len(dataset)), key=lambda i: -max(map(len, dataset[i]["completion_ids"])))
+        own = processes.share(longest_first)
+        found: list[tuple[int, list[float]]] = []
+        for begin in range(0, len(own), batch_size):
+            elements = {index: dataset[index] for index in own[begin : begin + batch_size]}
+            batch = self.data_collator(list(elements.values()))
+            here = {key: value.to(processes.device) for key, value in batch.items()}
             with torch.no_grad(), self.accelerator.autocast():
                 sums = self._sums(self.model, here, reference=True).float().cpu().tolist()
-            for _ in range(int(batch["elements"])):
-                index = next(place)
-                count = len(dataset[index]["completion_ids"])
-                found[index], sums = sums[:count], sums[count:]
+            for index, element in elements.items():
+                count = len(element["completion_ids"])
+                found.append((index, sums[:count]))
+                sums = sums[count:]
         self.model.train(training)
-        return dataset.add_column("ref", [found[index] for index in range(len(dataset))])
+        if self.is_fsdp_enabled:
+            self.model.to(before)
+        known = dict(processes.gathered(found))
+        return dataset.add_column("ref", [known[index] for index in range(len(dataset))])
 
     def _sums(self, model: Any, inputs: dict[str, Any], *, reference: bool = False) -> Any:
         """Sum of the completion's token log-probabilities, shape (rows,)."""

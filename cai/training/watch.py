@@ -180,11 +180,13 @@ class Watch:
         """Whether there is anything to watch with."""
         return bool(self.prompts) and (self._proxy is not None or bool(self._gold))
 
+    def planned(self, step: int) -> bool:
+        """Whether a look belongs after `step` steps; 0 is before the first. The same in every process."""
+        return self.on and (step % self.config.interval(self.total) == 0 or step == self.total)
+
     def due(self, step: int) -> bool:
-        """Whether a look is to be taken after `step` steps; 0 is before the first."""
-        if not self.on or any(look.step == step for look in self.looks):
-            return False
-        return step % self.config.interval(self.total) == 0 or step == self.total
+        """Whether it belongs there and was not taken yet."""
+        return self.planned(step) and all(look.step != step for look in self.looks)
 
     def look(self, step: int, answers: Sequence[str], *, kl: float, entropy: Sequence[float]) -> Verdict:
         """Score the policy's answers to `prompts`, keep what was seen, and judge.

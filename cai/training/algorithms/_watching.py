@@ -6,33 +6,52 @@ PPO takes its looks itself (`cai.training.ppo.session`). Importing this module l
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import TrainerCallback
 
-from cai.errors import MissingDependency
+from cai.errors import InputError, MissingDependency
 from cai.training.base import Job
 from cai.training.data import tokens
-from cai.training.models import load_model
+from cai.training.models import load_model, share_weights
+from cai.training.ppo.buffer import Sample
+from cai.training.ppo.losses import entropy, token_logprobs
+from cai.training.ppo.parts import _logits
+from cai.training.ppo.rollout import Processes, number, rows_of
+from cai.training.ppo.session import ends_of
+from cai.training.rollouts import Drawing
+from cai.training.rollouts.transformers import Sampler
 from cai.training.watch import Watch, WatchConfig
+
+ANSWERS_AT_ONCE = 16
 
 
 class Watching(TrainerCallback):  # type: ignore[misc]
     """Looks of one training; keeps the trained weights of the best one, where a gold score says which that is.
 
+    Of several processes each writes its share of the answers, or, where weights are sharded, all write all of them,
+    since each forward pass needs every process. The main process scores and decides; it alone writes files.
+
     Args:
-        model: as the trainer holds it, unwrapped; its parent is its base without adapters, or is loaded beside it.
+        trainer: TRL's. The parent is its model without adapters, or is loaded beside it.
+
+    Raises:
+        InputError: the weights are sharded in a way that a callback cannot read (FSDP 1, ZeRO 3).
     """
 
-    def __init__(self, job: Job, config: WatchConfig, model: Any, tokenizer: Any, *, total: int) -> None:
+    def __init__(self, job: Job, config: WatchConfig, trainer: Any, tokenizer: Any, *, total: int) -> None:
         self.watch = Watch(job.out, config, job.watched, total=total, proxy=job.reward, gold=job.gold)
-        self._job, self._config, self._model, self._tokenizer = job, config, model, tokenizer
+        self._job, self._config, self._trainer, self._tokenizer = job, config, trainer, tokenizer
+        self._processes = Processes(trainer.accelerator)
+        self._sharded = bool(trainer.is_fsdp_enabled)
         self._parent: Any = None
         self._best = job.out / "best.safetensors"
+        if self.watch.on:
+            refuse_unreadable(job, trainer)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._look_if_due(state.global_step)
@@ -43,77 +62,165 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         return control
 
     def _look_if_due(self, step: int) -> bool:
-        """Whether the watch says that training should end."""
-        if not self.watch.due(step):
+        """Whether the watch says that training should end; the same in every process."""
+        if not self.watch.planned(step) or not self._agreed(self.watch.due(step)):
             return False
-        answers, gaps, entropy = self.answers()
-        verdict = self.watch.look(step, answers, kl=sum(gaps) / len(gaps), entropy=entropy)
-        if self.watch.looks[-1].gold and verdict.best == step:
-            save_file({n: p.detach().cpu().contiguous() for n, p in self._trained()}, self._best, {"step": str(step)})
-        if verdict.stop:
-            self._job.say(f"stopped at step {step}: {verdict.why}; the result is step {verdict.best}")
-        return verdict.stop
+        answers, gaps, spread = self.answers()
+        best = stop = False
+        if self._processes.main:
+            verdict = self.watch.look(step, answers, kl=sum(gaps) / len(gaps), entropy=spread)
+            best = bool(self.watch.looks[-1].gold) and verdict.best == step
+            stop = verdict.stop
+            if stop:
+                self._job.say(f"stopped at step {step}: {verdict.why}; the result is step {verdict.best}")
+        if self._agreed(best):
+            self._keep(step)
+        return self._agreed(stop)
+
+    def _agreed(self, said: bool) -> bool:
+        """What the main process says."""
+        return self._processes.summed([float(said and self._processes.main)])[0] > 0
 
     def _trained(self) -> Sequence[tuple[str, Any]]:
-        return [(name, p) for name, p in self._model.named_parameters() if p.requires_grad]
+        model = self._model
+        for module in model.modules() if self._sharded else ():
+            if hasattr(module, "reshard"):  # what a forward pass left gathered is a copy
+                module.reshard()
+        return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+    @property
+    def _model(self) -> Any:
+        return self._trainer.accelerator.unwrap_model(self._trainer.model)
+
+    def _keep(self, step: int) -> None:
+        state = {name: _whole(p.detach()).cpu().contiguous() for name, p in self._trained()}
+        if self._processes.main:
+            temporary = self._best.with_suffix(".new")
+            save_file(state, temporary, {"step": str(step)})
+            temporary.replace(self._best)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def answers(self) -> tuple[list[str], list[float], list[float]]:
-        """An answer to each watched prompt, its log(policy / parent), and the policy's mean entropy over its tokens."""
-        training = self._model.training
-        self._model.eval()
-        texts, gaps, entropy = [], [], []
-        device = next(self._model.parameters()).device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._job.seed)
-            for prompt in self.watch.prompts:
-                ids = torch.tensor([tokens(self._tokenizer, prompt.messages, begin_answer=True)], device=device)
-                drawn = self._config.temperature > 0
-                more = {"temperature": self._config.temperature, "top_k": 0, "top_p": 1.0} if drawn else {}
-                whole = self._model.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    max_new_tokens=self._config.max_tokens,
-                    do_sample=drawn,
-                    pad_token_id=self._tokenizer.pad_token_id,
-                    **more,
-                )
-                texts.append(self._tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True))
-                policy, spread = _read(self._model, whole, ids.shape[1])
-                gaps.append(policy - self._parent_says(whole, ids.shape[1]))
-                entropy.append(spread)
-        self._model.train(training)
-        return texts, gaps, entropy
+        """An answer to each watched prompt, its log(policy / parent), and the policy's mean entropy over its tokens.
 
-    def _parent_says(self, whole: Any, start: int) -> float:
-        """The parent's log-probability of the answer."""
-        if hasattr(self._model, "disable_adapter"):
-            with self._model.disable_adapter():
-                return _read(self._model, whole, start)[0]
+        Both models are taken at the temperature that the answers were drawn at, so that the mean is the KL of what was
+        drawn from; at temperature 0 as they are.
+        """
+        model = self._model
+        training = model.training
+        model.eval()
+        drawing = Drawing(
+            self._config.max_tokens,
+            self._config.temperature,
+            ends_of(model, self._tokenizer),
+            self._tokenizer.pad_token_id,
+        )
+        every = range(len(self.watch.prompts))
+        own = list(every) if self._sharded else self._processes.share(every)
+        prompts = [tuple(tokens(self._tokenizer, self.watch.prompts[i].messages, begin_answer=True)) for i in own]
+        # Each row has a random stream of its own: the training's is left alone, and a row's answer does not depend on
+        # its batch or process.
+        seeds = [number("watch", self._job.seed, i) for i in own]
+        with self._trainer.accelerator.autocast():
+            written = Sampler(model, batch=ANSWERS_AT_ONCE).write(prompts, seeds, drawing)
+            samples = [
+                Sample(prompt, one.tokens, "", one.finished, 0.0) for prompt, one in zip(prompts, written, strict=True)
+            ]
+            read = self._read(model, samples)
+            with self._reference(model) as reference:
+                known = self._read(reference, samples) if reference is not None else read
+        model.train(training)
+        texts = self._tokenizer.batch_decode([list(one.tokens) for one in written], skip_special_tokens=True)
+        told = [(text, a[0] - b[0], a[1]) for text, a, b in zip(texts, read, known, strict=True)]
+        if not self._sharded:
+            told = self._processes.gathered(told)
+        return [one[0] for one in told], [one[1] for one in told], [one[2] for one in told]
+
+    @contextlib.contextmanager
+    def _reference(self, model: Any) -> Iterator[Any]:
+        """The parent; None in a process whose reading of it is not needed."""
+        if hasattr(model, "disable_adapter"):
+            with model.disable_adapter():
+                yield model
+            return
+        if self._sharded and not self._processes.main:  # what is loaded here may be empty; the main process tells
+            yield None
+            return
         if self._parent is None:
+            dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
             pad = self._tokenizer.pad_token_id
-            self._parent = load_model(self._job.parent, "causal", dtype="float32", pad=pad, seed=0).to(whole.device)
-            self._parent.eval()
-        return _read(self._parent, whole, start)[0]
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # loading seeds
+                parent = load_model(self._job.parent, "causal", dtype=dtype, pad=pad, seed=0).eval()
+            if not self._sharded:
+                share_weights(parent.to(self._processes.device), self._processes.count)
+            self._parent = parent
+        yield self._parent.to(self._processes.device)
+        self._parent.to("cpu")  # between two looks the training needs the room
+
+    def _read(self, model: Any, samples: Sequence[Sample]) -> list[tuple[float, float]]:
+        """Each answer's log-probability, and the mean entropy of its tokens in nats."""
+        found: dict[int, tuple[float, float]] = {}
+        order = sorted(range(len(samples)), key=lambda i: len(samples[i].prompt) + len(samples[i].answer))
+        size = self._trainer.args.per_device_train_batch_size
+        for begin in range(0, len(order), size):
+            some = order[begin : begin + size]
+            rows = rows_of([samples[i] for i in some], self._tokenizer.pad_token_id, self._processes.device)
+            logits = _logits(model, rows)[0].float() / (self._config.temperature or 1.0)
+            sums = [float(part.sum()) for part in token_logprobs(logits, rows.tokens).split(rows.lengths)]
+            spread = [float(part.mean()) for part in entropy(logits).split(rows.lengths)]
+            found.update(zip(some, zip(sums, spread, strict=True), strict=True))
+        return [found[i] for i in range(len(samples))]
 
     def finish(self) -> dict[str, Any]:
         """Put the best look's weights back, draw the picture; a summary for the metrics."""
-        if not self.watch.looks:
-            return {}
-        if self._best.is_file() and self.watch.verdict().best != self.watch.looks[-1].step:
-            kept = load_file(self._best)
-            with torch.no_grad():
-                for name, parameter in self._trained():
-                    parameter.copy_(kept[name])
-        with contextlib.suppress(MissingDependency):
-            self.watch.draw(Path(self._job.out) / "watch.png")
         self._parent = None
+        if not self._agreed(bool(self.watch.looks)):
+            return {}
+        if self._agreed(self._processes.main and self._behind_best()):
+            self._put_back()
+        if self._processes.main:
+            with contextlib.suppress(MissingDependency):
+                self.watch.draw(self._job.out / "watch.png")
         return {"watch": self.watch.summary()}
 
+    def _behind_best(self) -> bool:
+        return self._best.is_file() and self.watch.verdict().best != self.watch.looks[-1].step
 
-def _read(model: Any, whole: Any, start: int) -> tuple[float, float]:
-    """Log-probability of the answer that begins at `start`, and the mean entropy of its tokens in nats."""
-    logits = model(input_ids=whole, use_cache=False).logits[0, start - 1 : -1].float()
-    logprobs = torch.log_softmax(logits, dim=-1)
-    chosen = logprobs.gather(-1, whole[0, start:, None])
-    return float(chosen.sum()), float(-(logprobs.exp() * logprobs).sum(-1).mean())
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _put_back(self) -> None:
+        kept = load_file(self._best) if self._processes.main else {}
+        for name, parameter in self._trained():
+            value = kept[name] if self._processes.main else torch.empty(parameter.shape, dtype=parameter.dtype)
+            parameter.copy_(_as(parameter, value.to(self._processes.device), self._processes.count))
+
+
+def refuse_unreadable(job: Job, trainer: Any) -> None:
+    """A trainer whose weights cannot be read between steps.
+
+    Raises:
+        InputError: it is one.
+    """
+    accelerator = trainer.accelerator
+    stage = getattr(accelerator.state.deepspeed_plugin, "zero_stage", 0) if trainer.is_deepspeed_enabled else 0
+    if stage == 3 or (trainer.is_fsdp_enabled and not accelerator.is_fsdp2):
+        raise InputError(
+            f"a training under {'DeepSpeed ZeRO 3' if stage == 3 else 'FSDP 1'} cannot be watched",
+            where=f"train.{job.name}",
+            mend="use fsdp_version: 2 or zero_stage: 2, or set watch: {prompts: 0}",
+        )
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor gathered from its shards by all processes, or as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def _as(parameter: Any, value: Tensor, processes: int) -> Tensor:
+    """The main process's `value`, sharded as `parameter` is, in every process."""
+    if hasattr(parameter, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+    if processes > 1:
+        torch.distributed.broadcast(value, 0)
+    return value

@@ -1,0 +1,99 @@
+"""Two processes of `accelerate launch` on the CPU train and watch together as one does."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from cai.training import algorithms
+from cai.training.base import Job
+from cai.training.models import load_model
+from tests.training import tiny_rl
+from tests.training.test_algorithms import job, losses
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+ROOT = Path(__file__).resolve().parents[2]
+WATCH: dict[str, Any] = {"every": 2, "prompts": 5, "max_tokens": 6}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "dpo": {"batch": 2, "micro_batch": 2, "max_steps": 2, "learning_rate": 0.01, "watch": WATCH},
+    "grpo": {
+        "steps": 2,
+        "batch": 4,
+        "micro_batch": 4,
+        "samples_per_prompt": 2,
+        "max_new_tokens": 4,
+        "lora": {"rank": 4},
+        "watch": WATCH,
+    },
+}
+
+
+def watched(folder: Path, name: str, out: str) -> Job:
+    """A training that is watched, with a gold score."""
+    more = {"prompts": tiny_rl.prompts(5), "reward": tiny_rl.Share("red")} if name == "grpo" else {}
+    given = job(folder, name, watched=tiny_rl.prompts(7), gold={"yes": tiny_rl.Share("yes")}, **more)
+    given = dataclasses.replace(given, out=folder / out)
+    given.steps.mkdir(parents=True, exist_ok=True)
+    return given
+
+
+def train(given: Job, **more: Any) -> Any:
+    module = algorithms.load(given.name)
+    return module.train(given, module.Config(**(SETTINGS[given.name] | more)))
+
+
+def looks(given: Job) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (given.out / "watch.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("name", ["dpo", "grpo"])
+def test_two_processes_watch_as_one(tmp_path: Path, name: str) -> None:
+    alone = watched(tmp_path, name, "alone")
+    train(alone, **({"batch": 4} if name == "dpo" else {}))
+    together = watched(tmp_path, name, "together")
+    config = ROOT / "examples" / "accelerate" / "cpu.yaml"
+    command = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    command += ["--main_process_port", "0", "-m", "tests.training.test_processes", str(tmp_path), name]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = looks(alone), looks(together)
+    assert [look["step"] for look in one] == [look["step"] for look in two] == ["0", "2"]
+    # The same answers before the first step, whoever wrote them.
+    assert one[0]["proxy"] == two[0]["proxy"]
+    assert one[0]["gold"] == two[0]["gold"]
+    assert two[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert (together.out / "watch.png").is_file()
+    assert not any(together.out.glob(".*new"))
+    if name == "dpo":
+        # Wrong reference log-probabilities in either process would show here: at first policy and parent are one.
+        assert losses(together)[1] == pytest.approx(losses(alone)[1], abs=1e-5)
+
+
+def _empty(*arguments: Any, **options: Any) -> Any:
+    """A parent as it is loaded under FSDP's `cpu_ram_efficient_loading`: weights in the first process alone."""
+    model = load_model(*arguments, **options)
+    if os.environ["RANK"] != "0":
+        for parameter in model.parameters():
+            parameter.data.zero_()
+    return model
+
+
+if __name__ == "__main__":
+    import torch
+
+    for module in ("dpo", "_online", "_watching"):
+        importlib.import_module(f"cai.training.algorithms.{module}").load_model = _empty
+    torch.set_num_threads(1)
+    train(watched(Path(sys.argv[1]), sys.argv[2], "together"))
