@@ -12,11 +12,15 @@ from cai.prompts import transcript
 from cai.prompts.rows import LATER_TURNS, ReadOptions, Row, Turns
 from cai.records import Message, Messages, Prompt, messages_from
 
+_LONGEST_ID = 200
 _SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 KNOWN_KEYS = ("messages", "conversations", "prompt", "turns")
-"""Keys that hold a prompt by themselves, the first that a row has wins. Any other is named with `--field`: guessing
-`instruction`, say, would leave out the input that belongs to it."""
+"""Keys that hold a prompt by themselves, the first that a row has wins. Any other is named with `--field`."""
+
+INSTRUCTION = "instruction"
+"""Of self-instruct, Alpaca, Dolly: what belongs to it stands in one of `INPUTS`, and is put behind it."""
+INPUTS = ("input", "context", "instances")
 
 
 def conversation(value: Any, where: str, options: ReadOptions) -> Row:
@@ -40,7 +44,24 @@ def conversation(value: Any, where: str, options: ReadOptions) -> Row:
         return hh(value, where, options)
     if "transcript" in value:
         return red_team(value, where, options)
+    if INSTRUCTION in value:
+        return _row(value, where, *_instruction(value))
     raise InputError(_no_known_key(value))
+
+
+def _instruction(value: Mapping[str, Any]) -> tuple[Messages, tuple[str, ...]]:
+    texts = [value[INSTRUCTION]]
+    for key in INPUTS:
+        found = value.get(key)
+        if key == "instances" and isinstance(found, list | tuple):
+            found = found[0].get("input") if found and isinstance(found[0], Mapping) else None
+        if found is None or found == "":
+            continue
+        texts.append(found)
+        break
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{INSTRUCTION} and what belongs to it must be texts; name the fields with --field")
+    return (Message("user", "\n\n".join(text for text in texts if text.strip())),), ()
 
 
 def own(value: Mapping[str, Any], where: str, options: ReadOptions) -> Row:
@@ -128,7 +149,7 @@ def check_columns(columns: Iterable[str], path: Path, options: ReadOptions) -> N
         if field not in names and field.split(".")[0] not in names:
             raise InputError(f"no column {field!r}; columns: {_names(names)}", where=str(path))
     pairs = {"chosen", "rejected"} <= set(names)
-    if not options.fields and not pairs and not {*KNOWN_KEYS, "transcript"} & set(names):
+    if not options.fields and not pairs and not {*KNOWN_KEYS, "transcript", INSTRUCTION} & set(names):
         raise InputError(_no_known_key(names), where=str(path))
 
 
@@ -136,12 +157,21 @@ def wanted(columns: Iterable[str], options: ReadOptions) -> list[str]:
     """Those of `columns` that can end up in a prompt."""
     own = {"schema", "id", "source", "tags", "overrides"}
     roots = {part for field in options.fields for part in (field, field.split(".")[0])}
-    by_default = {*KNOWN_KEYS, "chosen", "rejected", "transcript", "rating"}
+    by_default = {*KNOWN_KEYS, INSTRUCTION, *INPUTS, "chosen", "rejected", "transcript", "rating"}
     return [name for name in columns if name in own | (roots or by_default)]
 
 
 def _row(value: Mapping[str, Any], where: str, messages: Messages, notes: tuple[str, ...]) -> Row:
-    return Row(where, messages, labels(value, "tags"), labels(value, "overrides"), notes=notes)
+    return Row(where, messages, labels(value, "tags"), labels(value, "overrides"), _source(value, where), notes)
+
+
+def _source(value: Mapping[str, Any], where: str) -> str:
+    """The row's place with the id that it has in its own file, so that it can be found there; blank without one."""
+    found = value.get("id")
+    if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
+        return ""
+    text = " ".join(str(found).split())
+    return f"{where} id={text}" if len(text) <= _LONGEST_ID and text.isprintable() else ""
 
 
 def _from_fields(value: Mapping[str, Any], where: str, options: ReadOptions) -> Row:
@@ -184,7 +214,8 @@ def _turns(value: Mapping[str, Any], key: str) -> Messages:
 
 
 def _no_known_key(names: Iterable[str]) -> str:
-    return f"no {' or '.join(KNOWN_KEYS)}; there is: {_names(names)}; name the one that holds the prompt with --field"
+    known = " or ".join((*KNOWN_KEYS, INSTRUCTION))
+    return f"no {known}; there is: {_names(names)}; name the one that holds the prompt with --field"
 
 
 def _names(names: Iterable[str]) -> str:

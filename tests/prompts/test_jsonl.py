@@ -114,6 +114,34 @@ def test_turns_first_cuts_a_conversation(tmp_path: Path) -> None:
     assert [turn.content for turn in one(tmp_path, row, turns="first").messages] == ["s", "a"]
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"instruction": "Translate.", "input": "Guten Tag", "output": "Hello"}, "Translate.\n\nGuten Tag"),
+        ({"instruction": "Translate.", "input": "", "output": "Hello"}, "Translate."),
+        ({"instruction": "When?", "context": "It rained in May.", "response": "In May."}, "When?\n\nIt rained in May."),
+        (
+            {"instruction": "Translate.", "instances": [{"input": "Guten Tag", "output": "x"}]},
+            "Translate.\n\nGuten Tag",
+        ),
+        ({"instruction": "Name a tree.", "instances": []}, "Name a tree."),
+        ({"instruction": "ignored", "prompt": "Hello?"}, "Hello?"),
+    ],
+)
+def test_an_instruction_comes_with_what_belongs_to_it(tmp_path: Path, row: Any, text: str) -> None:
+    (found,) = read_rows(write(tmp_path / "one.jsonl", row))
+    assert isinstance(found, Prompt)
+    assert found.messages[0].content == text
+
+
+def test_a_rows_own_id_stays_with_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "one.jsonl", {"prompt": "a", "id": "q-7"}, {"prompt": "b", "id": 8}, {"prompt": "c", "id": []}
+    )
+    rows = [row.source for row in read_rows(path) if isinstance(row, Prompt)]
+    assert rows == [f"{path}:1 id=q-7", f"{path}:2 id=8", f"{path}:3"]
+
+
 TASK = {"instruction": "Translate.", "instances": [{"input": "Guten Tag", "output": "Hello"}], "input": ""}
 
 
@@ -136,7 +164,7 @@ def test_a_field_with_a_dot_in_its_own_name_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "options", "said"),
     [
-        (TASK, {}, "instruction, instances, input; name the one that holds the prompt with --field"),
+        ({"task": "Translate.", "input": ""}, {}, "task, input; name the one that holds the prompt with --field"),
         (TASK, {"fields": ("instructions",)}, "no field 'instructions'"),
         (TASK, {"fields": ("instances.1.input",)}, "no field"),
         ({"prompt": 3}, {}, "must be a text or a list of messages, not int"),

@@ -75,7 +75,7 @@ def test_csv_a_quote_never_closed_is_given_up_after_a_while(tmp_path: Path, monk
         csv.field_size_limit(before)
     assert isinstance(rows[0], BadRow)
     assert isinstance(rows[-1], Prompt)
-    assert rows[-1].source == f"{path}:30"
+    assert rows[-1].source == f"{path}:30 id=29"
 
 
 def test_csv_a_line_too_long_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
