@@ -93,7 +93,8 @@ def _empty(*arguments: Any, **options: Any) -> Any:
 if __name__ == "__main__":
     import torch
 
-    for module in ("dpo", "_online", "_watching"):
-        importlib.import_module(f"cai.training.algorithms.{module}").load_model = _empty
+    for part in ("dpo", "_online", "_watching"):
+        loading: Any = importlib.import_module(f"cai.training.algorithms.{part}")
+        loading.load_model = _empty
     torch.set_num_threads(1)
     train(watched(Path(sys.argv[1]), sys.argv[2], "together"))
