@@ -25,15 +25,25 @@ def label_id(comparison_id: str, axis: str, annotator: str, *told: Any) -> str:
     return content_hash("label", comparison_id, axis, annotator, list(told))
 
 
+def folded(name: str) -> str:
+    """What is the same for all spellings of a person's name: capitals and spaces make no other person."""
+    return " ".join(name.split()).casefold()
+
+
 def read_labels(path: Path) -> Iterator[HumanLabel]:
     """The events of a log, in the order in which they were appended; nothing where there is no log.
+
+    A person has one name in all of them, the first under which they were met, wherever they came from.
 
     Raises:
         StoreError, InputError: a line is not an event.
     """
     if path.is_file():
+        spelling: dict[str, str] = {}
         for number, row in enumerate(read_rows(path), start=1):
-            yield HumanLabel.from_row(row, where=f"{path}:{number}")
+            label = HumanLabel.from_row(row, where=f"{path}:{number}")
+            known = spelling.setdefault(folded(label.annotator), label.annotator)
+            yield label if known == label.annotator else replace(label, annotator=known)
 
 
 def append_labels(path: Path, labels: Iterable[HumanLabel]) -> int:

@@ -13,10 +13,10 @@ from typing import Any
 
 from cai.errors import InputError
 from cai.labels import formats
-from cai.labels.events import label_id
+from cai.labels.events import folded, label_id
 from cai.labels.files import rows_of
 from cai.labels.items import Item
-from cai.labels.said import Said
+from cai.labels.said import Said, is_time
 from cai.labels.shown import prompt_text
 from cai.records import HumanLabel
 
@@ -34,6 +34,7 @@ TRAPS: Mapping[str, str] = {
     "duplicate_person": "names that differ only in capitals or spaces; taken as one person",
     "repeated": "verdicts of one person on one pair that a later row replaces",
     "too_fast": "verdicts given faster than anyone reads; kept, and flagged",
+    "time_unknown": "verdicts whose time cannot be read; taken as without one",
     "not_counted": "verdicts that were skipped, discarded or never submitted; kept as such",
 }
 """What an import can meet, and what is done about it."""
@@ -145,7 +146,7 @@ def read_labels_from(
     chosen, report = formats.load(format_name), ImportReport()
     spelling: dict[str, str] = {}
     for name in people:
-        spelling.setdefault(_folded(name), name)
+        spelling.setdefault(folded(name), name)
     run = _Run(items, axes, spelling)
     labels: list[HumanLabel] = []
     last: dict[tuple[str, str, str], str] = {}
@@ -205,6 +206,9 @@ def _label(said: Said, item: Item, run: _Run, report: ImportReport, where: str, 
         report.met("too_fast", f"{where}: {said.seconds:g} s for {words} words")
     if said.status != "submitted":
         report.met("not_counted", f"{where}: {said.status}")
+    ts = said.ts if is_time(said.ts) else ""
+    if ts != said.ts:
+        report.met("time_unknown", f"{where}: {said.ts[:40]!r}")
     turned = order == "ba"
     own = {"left": "b" if turned else "a", "right": "a" if turned else "b"}
     verdict = own.get(said.verdict, said.verdict)
@@ -214,7 +218,7 @@ def _label(said: Said, item: Item, run: _Run, report: ImportReport, where: str, 
     if said.gold not in ("", "unknown"):
         extra["gold"] = own.get(said.gold, said.gold)
     return HumanLabel(
-        id=label_id(item.comparison_id, named, who, verdict, strength, said.status, said.ts, said.key, said.edit),
+        id=label_id(item.comparison_id, named, who, verdict, strength, said.status, ts, said.key, said.edit),
         comparison_id=item.comparison_id,
         group_id=item.group_id,
         axis=named,
@@ -225,7 +229,7 @@ def _label(said: Said, item: Item, run: _Run, report: ImportReport, where: str, 
         seconds=said.seconds,
         note=said.note,
         status=said.status,
-        ts=said.ts,
+        ts=ts,
         edit=said.edit,
         gold=said.gold != "",
         source=source,
@@ -270,14 +274,10 @@ def _plain(text: str) -> str:
 def _person(name: str, people: dict[str, str], report: ImportReport, where: str) -> str:
     """The first spelling under which a person was met."""
     stripped = " ".join(name.split())
-    known = people.setdefault(_folded(name), stripped)
+    known = people.setdefault(folded(name), stripped)
     if known != stripped:
         report.met("duplicate_person", f"{where}: {stripped!r} is taken as {known!r}")
     return known
-
-
-def _folded(name: str) -> str:
-    return " ".join(name.split()).casefold()
 
 
 def demonstrations(labels: Sequence[HumanLabel], items: Mapping[str, Item]) -> Iterator[dict[str, Any]]:

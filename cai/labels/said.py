@@ -216,7 +216,9 @@ def listed(value: Any, name: str) -> Sequence[Any]:
 
 
 def when(value: Any) -> str:
-    """A time in UTC, ISO 8601, from that or from seconds since 1970; "" where none is said; others as they are.
+    """A time in UTC, ISO 8601, from that (UTC where it names no zone) or seconds since 1970; "" where none is said.
+
+    What cannot be read comes back as it is: see `is_time`.
 
     Raises:
         InputError: it is a list or an object.
@@ -230,9 +232,16 @@ def when(value: Any) -> str:
             found = datetime.fromisoformat(told)
     except (ValueError, OverflowError, OSError):
         return told
-    if found.tzinfo is None:
+    try:
+        utc = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except OverflowError:
         return told
-    return found.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+    return utc.isoformat().removesuffix("+00:00") + "Z"
+
+
+def is_time(told: str) -> bool:
+    """Whether a time is one that can be compared with others."""
+    return len(told) >= len("2026-01-01T00:00:00Z") and told[10] == "T" and told.endswith("Z")
 
 
 _EPOCH = 100_000_000

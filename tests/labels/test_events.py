@@ -73,3 +73,10 @@ def test_what_was_taken_back_can_be_said_again(tmp_path: Path, status: str) -> N
     assert said(log) == []
     assert append_said(log, [first]) == 1
     assert said(log) == [("ann", "a")]
+
+
+def test_a_person_has_one_name_wherever_they_came_from(tmp_path: Path) -> None:
+    log = tmp_path / "labels.jsonl"
+    append_said(log, [label("a", who="Ann")])
+    append_labels(log, [label("b", "2026-01-01T00:00:00Z", who="ann ")])  # as the page has her
+    assert said(log) == [("Ann", "b")]
