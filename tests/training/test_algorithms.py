@@ -168,24 +168,25 @@ def test_a_reward_model_reports_on_held_out_pairs(tmp_path: Path) -> None:
     assert "too few" in told["why"]
 
 
-def test_a_stopped_training_goes_on_with_the_same_curve(tmp_path: Path) -> None:
-    whole = job(tmp_path, "dpo")
-    train(whole, epochs=2)
+@pytest.mark.parametrize("name", ["sft", "rm", "dpo"])
+def test_a_stopped_training_goes_on_with_the_same_curve(tmp_path: Path, name: str) -> None:
+    whole = job(tmp_path, name)
+    train(whole, epochs=4, save_every=1)
     code = (
         "import sys; from pathlib import Path; import torch; torch.set_num_threads(1);"
         "from tests.training.test_algorithms import job, train;"
-        "train(job(Path(sys.argv[1]), 'dpo', out=Path(sys.argv[1]) / 'killed'), epochs=2)"
+        "train(job(Path(sys.argv[1]), sys.argv[2], out=Path(sys.argv[1]) / 'killed'), epochs=4, save_every=1)"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], env=environment)
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, str(tmp_path), name], env=environment)
     steps = tmp_path / "killed" / "steps"
     while process.poll() is None and not any(steps.glob("checkpoint-*/trainer_state.json")):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     assert any(steps.glob("checkpoint-*"))
-    again = job(tmp_path, "dpo", out=tmp_path / "killed")
-    train(again, epochs=2)
+    again = job(tmp_path, name, out=tmp_path / "killed")
+    train(again, epochs=4, save_every=1)
     one, other = losses(whole), losses(again)
     assert one.keys() == other.keys()
     for step, loss in one.items():

@@ -91,8 +91,9 @@ def test_rewards_are_kl_at_each_token_and_the_score_at_the_last() -> None:
         {"gamma": 1.0, "lam": 1.0, "whiten_advantages": False, "missing_eos": {"how": "ignore"}}
     )
     buffer = build(SAMPLES, figures, config, beta=0.1)
-    # Rewards: (-0.05, 0.5) and (0, -0.1, 3); with lambda 1 and no values the advantages are their sums from each token
-    # on. assert buffer.advantages.flatten().tolist() == pytest.approx([0.45, 0.5, 0.0, 2.9, 2.9, 3.0])
+    # Rewards: (-0.05, 0.5) and (0, -0.1, 3); with lambda 1 and no values, advantages are their sums from each token on.
+    assert buffer.advantages.flatten().tolist() == pytest.approx([0.45, 0.5, 0.0, 2.9, 2.9, 3.0])
+    assert torch.equal(buffer.returns, buffer.advantages)
     assert buffer.kl.sum(1).tolist() == pytest.approx([0.5, 1.0])
     assert engine_gap(buffer) == pytest.approx((0.0 + 0.5 + 1.0) / 3)
 

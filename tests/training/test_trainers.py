@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,26 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Any:
-    """A tiny model's folder, its tokenizer, and pairs (one a group) with hard labels."""
+    """A tiny model's folder, its tokenizer, and pairs (one a group) with hard labels, 1 and 0 in turn."""
     folder = tiny_rl.write_model(tmp_path / "model")
     rows = preferences(5, answers=2, p=1.0)
     data = write(tmp_path / "trl", rows)
     found = read_pairs([PairSource("ai", data)], ties=True)
     tokenizer = load_tokenizer(folder)
-    encoded, _ = encode(found.train, tokenizer, longest=128)
-    plain = [
-        {
-            "prompt": [m.row() for m in e.messages],
-            "chosen": [{"role": "assistant", "content": e.answers[e.pairs[0].first]}],
-            "rejected": [{"role": "assistant", "content": e.answers[e.pairs[0].second]}],
-        }
-        for e in found.train
-    ]
+    elements = [replace(e, pairs=(replace(e.pairs[0], p=1.0 - number % 2),)) for number, e in enumerate(found.train)]
+    assert {e.pairs[0].p for e in elements} == {0.0, 1.0}
+    encoded, _ = encode(elements, tokenizer, longest=128)
+    plain = []
+    for e in elements:
+        (pair,) = e.pairs
+        better, worse = (pair.first, pair.second) if pair.p else (pair.second, pair.first)
+        plain.append(
+            {
+                "prompt": [m.row() for m in e.messages],
+                "chosen": [{"role": "assistant", "content": e.answers[better]}],
+                "rejected": [{"role": "assistant", "content": e.answers[worse]}],
+            }
+        )
     return folder, tokenizer, Dataset.from_list([e.row() for e in encoded]), Dataset.from_list(plain), tmp_path
 
 
