@@ -220,6 +220,23 @@ def validate(document: Document, model: type[ModelT]) -> ModelT:
         raise InvalidFile(sorted(set(problems))) from error
 
 
+_WANTED = {
+    ("model_type", "model_attributes_type", "dict_type", "mapping_type"): "a mapping of keys to values",
+    ("tuple_type", "list_type", "set_type", "frozen_set_type"): "a list",
+    ("int_",): "a whole number",
+    ("float_", "decimal_"): "a number",
+    ("bool_",): "true or false",
+}
+"""What a value has to be, by the beginnings of pydantic's names for the faults."""
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    kinds = {dict: "a mapping", list: "a list", bool: "true or false", str: f"the text {str(value)[:40]!r}"}
+    return kinds.get(type(value), str(value))
+
+
 def _problem(document: Document, model: type[BaseModel], fault: Any) -> Problem:
     loc = tuple(part for part in fault["loc"] if isinstance(part, int | str))
     name = ".".join(str(part) for part in loc)
@@ -241,7 +258,11 @@ def _problem(document: Document, model: type[BaseModel], fault: Any) -> Problem:
         return document.problem(loc, f"{name}: {fault['input']!r} must be a name: {allowed}")
     if fault["type"] == "too_short":
         return document.problem(loc, f"{name}: give at least {fault['ctx']['min_length']}")
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    wanted = next((words for kinds, words in _WANTED.items() if fault["type"].startswith(kinds)), "")
+    if wanted:
+        hint = f"; keys: {', '.join(_known_keys(model, loc))}" if fault["type"].startswith("model_") else ""
+        return document.problem(loc, f"{name}: must be {wanted}, not {_kind(fault['input'])}{hint}")
+    message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     return document.problem(loc, f"{name}: {message}" if name else message)
 
 

@@ -47,8 +47,8 @@ def test_every_fault_is_told_with_its_place(tmp_path: Path) -> None:
         "recipe.yaml:1:7: name: 'te st' must be a name: letters, digits, '.', '_' and '-', the first a letter or a "
         "digit",
         "recipe.yaml:7:3: unknown key 'rouds'; did you mean 'rounds'?",
-        "recipe.yaml:8:13: revise.few_shot: Input should be greater than or equal to 0",
-        "recipe.yaml:9:18: sft.revisions: Input should be 'all' or 'last'",
+        "recipe.yaml:8:13: revise.few_shot: must be greater than or equal to 0",
+        "recipe.yaml:9:18: sft.revisions: must be 'all' or 'last'",
     ]
 
 
@@ -57,7 +57,7 @@ def test_every_fault_is_told_with_its_place(tmp_path: Path) -> None:
     [
         ("backend: scripted", "backend: scripte", "5:21: no backend 'scripte'; did you mean 'scripted'? (one of: "),
         ("backend: scripted", "backend: scripted, sets: 3", "5:31: unknown key 'sets'; did you mean 'seats'?"),
-        ("backend: scripted", "backend: scripted, seats: 0", "5:38: seats: Input should be greater than or equal to 1"),
+        ("backend: scripted", "backend: scripted, seats: 0", "5:38: seats: must be greater than or equal to 1"),
         ("policy:", "polcy:", "4:1: the role 'policy' is missing"),
         (
             "scripted}",
@@ -130,12 +130,12 @@ def test_a_fault_of_an_override_says_which(tmp_path: Path) -> None:
     )
     assert problems(tmp_path, text, *given[:2]) == [
         "--set revise.draft.top_q:1:1: unknown key 'top_q'; did you mean 'top_p'?",
-        "--set revise.rounds:1:1: revise.rounds: Input should be a valid integer, unable to parse string as an integer",
+        "--set revise.rounds:1:1: revise.rounds: must be a whole number, not the text 'no'",
         "recipe.yaml:6:21: unknown key 'rouds'; did you mean 'rounds'?",
     ]
     assert problems(tmp_path, RECIPE, *given[2:]) == [
         "--set models.critic:1:1: unknown key 'x'; known keys: context, delay, fail, name, rules, seats, words",
-        "--set models.policy.seats:1:1: seats: Input should be greater than or equal to 1",
+        "--set models.policy.seats:1:1: seats: must be greater than or equal to 1",
     ]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import Field
 
 from cai.errors import InputError
 from cai.yamlfile import InvalidFile, StrictModel, load, parse, validate
@@ -110,3 +112,39 @@ def test_files_are_utf_8_and_a_byte_order_mark_is_ignored(tmp_path: Path) -> Non
         load(file)
     with pytest.raises(InputError, match="cannot read the file: No such file"):
         load(tmp_path / "none.yaml")
+
+
+class _Inner(StrictModel):
+    size: int = 0
+
+
+class _Outer(StrictModel):
+    inner: _Inner = _Inner()
+    many: tuple[_Inner, ...] = ()
+    names: tuple[str, ...] = ()
+    table: dict[str, int] = Field(default_factory=dict)
+    share: float = Field(0.5, le=1)
+    on: bool = False
+    how: Literal["fast", "slow"] = "fast"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("inner: big", "f:1:8: inner: must be a mapping of keys to values, not the text 'big'; keys: size"),
+        ("many: [rule]", "f:1:8: many.0: must be a mapping of keys to values, not the text 'rule'; keys: size"),
+        ("names: one", "f:1:8: names: must be a list, not the text 'one'"),
+        ("table: [1]", "f:1:8: table: must be a mapping of keys to values, not a list"),
+        ("inner: {size: big}", "f:1:15: inner.size: must be a whole number, not the text 'big'"),
+        ("inner: {size: 1.5}", "f:1:15: inner.size: must be a whole number, not 1.5"),
+        ("share: [1]", "f:1:8: share: must be a number, not a list"),
+        ("share: 2", "f:1:8: share: must be less than or equal to 1"),
+        ("on: maybe", "f:1:5: on: must be true or false, not the text 'maybe'"),
+        ("on: ", "f:1:4: on: must be true or false, not nothing"),
+        ("how: well", "f:1:6: how: must be 'fast' or 'slow'"),
+    ],
+)
+def test_what_a_value_has_to_be_is_said_in_plain_words(text: str, told: str) -> None:
+    with pytest.raises(InvalidFile) as caught:
+        validate(parse(text, "f"), _Outer)
+    assert [str(problem) for problem in caught.value.problems] == [told]

@@ -214,8 +214,7 @@ def test_a_broken_recipe_is_told_place_by_place(project: Project) -> None:
     result = cai("run", "recipe.yaml", code=2)
     assert result.stderr.splitlines() == [
         "cai: error: recipe.yaml:2:1: unknown key 'sead'; did you mean 'seed'?",
-        "cai: error: recipe.yaml:9:11: revise.rounds: Input should be a valid integer, unable to parse string as an "
-        "integer",
+        "cai: error: recipe.yaml:9:11: revise.rounds: must be a whole number, not the text 'many'",
     ]
     assert project.files() == before
 
