@@ -165,3 +165,26 @@ def test_pairs_go_out_with_the_judges_verdict_only_where_it_is_asked_for(run: Pa
     names = [part["from_name"] for part in json.loads(out.read_text("utf-8"))[0]["predictions"][0]["result"]]
     assert names == ["winner_harmless", "winner_helpful"]
     cai("label", "export", str(run), "--format", "csv", "--predictions", "--out", str(out), code=2)
+
+
+def test_what_is_said_of_all_pairs_comes_from_those_drawn_at_random(run: Path, tmp_path: Path) -> None:
+    made = [row for row in preferences(run / "preferences.jsonl") if row.axis == "helpful"]
+    out = tmp_path / "next.jsonl"
+    route = ("label", "route", str(run), "--axis", "helpful", "--n", "40", "--out", str(out), "--json")
+    cai(*route, "--audit", "1")
+    drawn = {row["comparison_id"] for row in rows_of(out)}
+    rows = {row["pair_id"]: row for row in as_the_judge(made)}
+    say(run, tmp_path, [row for name, row in rows.items() if name in drawn])
+    rate = ("label", "winrate", str(run), "cool", "--axis", "helpful", "--json")
+    before = json.loads(cai(*rate).stdout)
+    assert (before["sample"]["how"], before["sample"]["drawn"]) == ("drawn", 40)
+    # Pairs that were not drawn get labels against the judge: they say nothing of all pairs.
+    turned = {"left": "right", "right": "left"}
+    more = [row | {"verdict": turned[row["verdict"]]} for name, row in rows.items() if name not in drawn]
+    say(run, tmp_path, more[: len(more) - 1])
+    after = json.loads(cai(*rate).stdout)
+    assert after == before
+    assert json.loads(cai(*rate, "--all-labels").stdout)["mean"] != before["mean"]
+    told = json.loads(cai("label", "route", str(run), "--axis", "helpful", "--json").stdout)["axes"]["helpful"]
+    assert told["judge"]["n"] <= 40 < told["labelled"]
+    assert "drawn at random" in told["judge"]["said"]
