@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cai.errors import InputError, StoreError
 from cai.labels.events import append_labels
 from cai.labels.page.desk import Given, taken_back
-from cai.records import HumanLabel, content_hash
+from cai.records import HumanLabel
 
 LEASE = 20 * 60.0
 """Seconds for which an item is kept for the person who looks at it."""
@@ -34,7 +34,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS annotators (name TEXT PRIMARY KEY, token TEXT NOT NULL UNIQUE, made REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS offered (id TEXT PRIMARY KEY, place INTEGER NOT NULL, gold INTEGER NOT NULL,
-    wanted INTEGER NOT NULL); -- people, in all
+    wanted INTEGER NOT NULL, said INTEGER NOT NULL); -- people wanted in all, and those who have labelled it
 CREATE TABLE IF NOT EXISTS elsewhere (task TEXT NOT NULL, annotator TEXT NOT NULL, PRIMARY KEY (task, annotator));
 CREATE TABLE IF NOT EXISTS leases (task TEXT NOT NULL, annotator TEXT NOT NULL, until REAL NOT NULL,
     PRIMARY KEY (task, annotator));
@@ -45,6 +45,13 @@ CREATE TABLE IF NOT EXISTS verdicts (number INTEGER PRIMARY KEY AUTOINCREMENT, i
 CREATE INDEX IF NOT EXISTS verdicts_of ON verdicts (annotator, undone, task);
 CREATE INDEX IF NOT EXISTS verdicts_on ON verdicts (task, undone);
 """
+
+
+OPEN = (
+    "NOT EXISTS (SELECT 1 FROM verdicts v WHERE v.task = t.id AND v.annotator = ? AND v.undone = 0) "
+    "AND NOT EXISTS (SELECT 1 FROM elsewhere e WHERE e.task = t.id AND e.annotator = ?)"
+)
+"""Of an item t: a person has not labelled it, here or elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +156,12 @@ class Store:
             )
             db.execute("DELETE FROM offered")
             db.execute("DELETE FROM elsewhere")
-            rows = [
-                (
-                    *(each.id, place, int(each.gold)),
-                    self.overlap if each.more is None else said.get(each.id, 0) + each.more,
-                )
-                for place, each in enumerate(offers)
-            ]
-            db.executemany("INSERT OR REPLACE INTO offered VALUES (?, ?, ?, ?)", rows)
+            rows = []
+            for place, each in enumerate(offers):
+                there = said.get(each.id, 0)
+                wanted = self.overlap if each.more is None else there + each.more
+                rows.append((each.id, place, int(each.gold), wanted, there))
+            db.executemany("INSERT OR REPLACE INTO offered VALUES (?, ?, ?, ?, ?)", rows)
             elsewhere = [(each.id, name) for each in offers for name in each.not_for]
             db.executemany("INSERT OR REPLACE INTO elsewhere VALUES (?, ?)", elsewhere)
 
@@ -180,7 +185,7 @@ class Store:
             name = max(looked_at, key=lambda row: (held[row.id], row.id)).id
         elif free:
             # Items that others have begun are finished first; else each person goes their own way through the rest.
-            name = min(free, key=lambda row: (-row.said, content_hash("way", annotator, row.id))).id
+            name = min(free, key=lambda row: (-row.said, _way(annotator, row.id))).id
         else:
             return None
         self._lease(db, name, annotator, now)
@@ -189,15 +194,17 @@ class Store:
     def _open(self, db: sqlite3.Connection, annotator: str, now: float) -> list[_Open]:
         """The offered items that this person has not labelled, here or elsewhere, with how many others have or hold."""
         rows = db.execute(
-            "SELECT t.id, t.gold, t.wanted, "
-            "(SELECT COUNT(*) FROM verdicts v WHERE v.task = t.id AND v.undone = 0) AS said, "
-            "(SELECT COUNT(*) FROM leases l WHERE l.task = t.id AND l.until > ? AND l.annotator != ?) AS seen "
-            "FROM offered t WHERE NOT EXISTS "
-            "(SELECT 1 FROM verdicts v WHERE v.task = t.id AND v.annotator = ? AND v.undone = 0) AND NOT EXISTS "
-            "(SELECT 1 FROM elsewhere e WHERE e.task = t.id AND e.annotator = ?)",
-            (now, annotator, annotator, annotator),
+            f"SELECT t.id, t.gold, t.wanted, t.said FROM offered t WHERE {OPEN}", (annotator, annotator)
         ).fetchall()
-        return [_Open(name, bool(gold), wanted, said, seen) for name, gold, wanted, said, seen in rows]
+        looking = "SELECT task, COUNT(*) FROM leases WHERE until > ? AND annotator != ? GROUP BY task"
+        seen: dict[str, int] = dict(db.execute(looking, (now, annotator)).fetchall())
+        return [_Open(name, gold, wanted, said, seen.get(name, 0)) for name, gold, wanted, said in rows]
+
+    def _count(self, db: sqlite3.Connection, task: str) -> None:
+        db.execute(
+            "UPDATE offered SET said = (SELECT COUNT(*) FROM verdicts WHERE task = ? AND undone = 0) WHERE id = ?",
+            (task, task),
+        )
 
     def _lease(self, db: sqlite3.Connection, task: str, annotator: str, now: float) -> None:
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (task, annotator, now + LEASE))
@@ -251,6 +258,7 @@ class Store:
                 ),
             )
             db.execute("DELETE FROM leases WHERE task = ? AND annotator = ?", (task, annotator))
+            self._count(db, task)
             return self._next(db, annotator)
 
     def undo(self, annotator: str, id: str) -> tuple[str | None, dict[str, Any] | None]:
@@ -274,6 +282,7 @@ class Store:
             said: dict[str, Any] = json.loads(payload)
             if not undone:
                 db.execute("UPDATE verdicts SET undone = 1 WHERE number = ?", (number,))
+                self._count(db, task)
                 self._lease(db, task, annotator, time.time())
                 return str(task), said
             at = self._next(db, annotator)
@@ -293,8 +302,8 @@ class Store:
         """How many this person has done, and of how many that they may still get."""
         with self._hold:
             done = self._done(self._db, annotator)
-            left = self._open(self._db, annotator, time.time())
-            total = done + sum(row.gold or row.said < row.wanted for row in left)
+            query = f"SELECT COUNT(*) FROM offered t WHERE (t.gold OR t.said < t.wanted) AND {OPEN}"
+            total = done + int(self._db.execute(query, (annotator, annotator)).fetchone()[0])
         return {"done": done, "of": max(done, min(total, self.quota)) if self.quota else total}
 
     def _done(self, db: sqlite3.Connection, annotator: str) -> int:
@@ -342,13 +351,17 @@ class Store:
         return added
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(NamedTuple):
     id: str
-    gold: bool
+    gold: int
     wanted: int
     said: int
     seen: int
+
+
+def _way(annotator: str, task: str) -> bytes:
+    """Puts tasks in an order of this person's own."""
+    return hashlib.blake2b(f"{annotator}\n{task}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def _json(value: Any) -> str:
