@@ -61,6 +61,8 @@ def train(job: Job, config: Config) -> Outcome:
     told = rmreport.report(held, scorer(trainer, tokenizer.pad_token_id), threshold=config.usable_from, seed=job.seed)
     if "accuracy" in told:
         metrics |= {"held_out_accuracy": told["accuracy"]["mean"], "held_out_ece": told["ece"]}
+    if trainer.accelerator.is_main_process:
+        rmreport.withdraw(job.checkpoint)
     outcome = finish(job, trainer, tokenizer, config, data, metrics | {"usable": told["usable"]})
     if trainer.accelerator.is_main_process:
         rmreport.write(job.checkpoint, told)
@@ -74,19 +76,18 @@ def scorer(trainer: Any, pad: int) -> rmreport.Score:
 
     def score(rows: Any, batch: int) -> list[float]:
         model = trainer.accelerator.unwrap_model(trainer.model).eval()
-        found: dict[int, float] = {}
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        for begin in range(0, len(order), batch):
-            some = order[begin : begin + batch]
-            ids = torch.full((len(some), max(len(rows[i]) for i in some)), pad)
+        found: list[float] = []
+        for begin in range(0, len(rows), batch):
+            some = rows[begin : begin + batch]
+            ids = torch.full((len(some), max(map(len, some))), pad)
             mask = torch.zeros_like(ids)
-            for place, i in enumerate(some):
-                ids[place, : len(rows[i])] = torch.tensor(list(rows[i]))
-                mask[place, : len(rows[i])] = 1
+            for place, row in enumerate(some):
+                ids[place, : len(row)] = torch.tensor(list(row))
+                mask[place, : len(row)] = 1
             device = next(model.parameters()).device
             with torch.no_grad():
                 logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
-            found.update(zip(some, logits[:, 0].float().tolist(), strict=True))
-        return [found[i] for i in range(len(rows))]
+            found += logits[:, 0].float().tolist()
+        return found
 
     return score
