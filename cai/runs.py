@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import cai
-from cai.errors import InputError, RunError
+from cai.errors import CaiError, InputError, RunError
 from cai.records import Response
 from cai.store import Log, read_rows, write_json
 
@@ -276,10 +276,6 @@ def status(run: RunFolder) -> dict[str, Any]:
     """How far a run has come: rows by stage and state, and how its attempts ended; safe while it runs."""
     manifest = run.read_manifest() or {}
     total = int(manifest.get("prompts", 0))
-    exported = None
-    if run.metrics.is_file():
-        told = json.loads(run.metrics.read_text("utf-8"))
-        exported = told.get("sft", {}).get("by_split", {})  # preferences may have been exported alone
     attempts = list(read_rows(run.attempts)) if run.attempts.is_file() else []
     return {
         "run": str(run.path),
@@ -291,10 +287,34 @@ def status(run: RunFolder) -> dict[str, Any]:
                 for stage, name in JOURNALS.items()
                 if stage == "revise" or (run.path / name).is_file()
             },
-            "export": {"state": "done" if exported is not None else "waiting", "rows": exported or {}},
+            "export": _exported(run),
         },
         "attempts": attempts,
     }
+
+
+def statuses(folder: Path) -> list[dict[str, Any]]:
+    """`status` of every run below a folder; of one that cannot be read `run`, `name` and the `error`."""
+    found = []
+    for path in sorted(folder.glob("*/manifest.json")):
+        run = RunFolder(path.parent)
+        try:
+            found.append(status(run))
+        except CaiError as error:
+            found.append({"run": str(run.path), "name": run.path.name, "error": str(error)})
+    return found
+
+
+def _exported(run: RunFolder) -> dict[str, Any]:
+    """Whether the results have been written, and the rows of SFT data by split."""
+    if not run.metrics.is_file():
+        return {"state": "waiting", "rows": {}}
+    try:
+        told = json.loads(run.metrics.read_text("utf-8"))
+        rows = told.get("sft", {}).get("by_split", {})  # preferences may have been exported alone
+    except (OSError, ValueError, AttributeError):
+        return {"state": "unreadable", "rows": {}}  # `cai export` writes it anew
+    return {"state": "done", "rows": rows}
 
 
 def begun(journal: Path) -> bool:

@@ -235,13 +235,10 @@ def status(
     json: Json = False,
 ) -> None:
     """How far runs have come: rows by stage and state. Safe while they run."""
-    from cai.runs import RunFolder, open_run
+    from cai.runs import open_run, statuses
     from cai.runs import status as status_of
 
-    if run is not None:
-        found = [status_of(open_run(run))]
-    else:
-        found = [status_of(RunFolder(path.parent)) for path in sorted(Path("runs").glob("*/manifest.json"))]
+    found = [status_of(open_run(run))] if run is not None else statuses(Path("runs"))
     if json:
         print_json(found[0] if run is not None else found)
         return

@@ -117,8 +117,11 @@ def show_status(found: Sequence[Mapping[str, Any]]) -> None:
     """One line a run."""
     table = Table()
     for name in ("run", "done", "quarantined", "left", "SFT rows", "attempts", "last attempt"):
-        table.add_column(name, justify="left" if name in ("run", "last attempt") else "right")
+        table.add_column(name, justify="left" if name in ("run", "last attempt") else "right", no_wrap=name == "run")
     for run in found:
+        if "error" in run:
+            table.add_row(run["run"], *"-" * 5, run["error"])
+            continue
         rows, attempts = run["stages"]["revise"], run["attempts"]
         sft = run["stages"]["export"]["rows"]
         last = (
@@ -130,6 +133,11 @@ def show_status(found: Sequence[Mapping[str, Any]]) -> None:
         unreadable = run["prompts"].get("unreadable", 0)
         aside = f"{rows['quarantined']} + {unreadable} unreadable" if unreadable else rows["quarantined"]
         left = " + ".join(str(told["left"]) for told in stages)  # of revise, sample, judge
-        cells = (rows["done"], aside, left, sum(sft.values()) if sft else "-", len(attempts))
+        cells = (rows["done"], aside, left, sum(sft.values()) if sft else _state(run), len(attempts))
         table.add_row(run["run"], *(str(cell) for cell in cells), last)
     Console().print(table)
+
+
+def _state(run: Mapping[str, Any]) -> str:
+    """What stands for the rows of a run without any: that its metrics cannot be read, or nothing yet."""
+    return "unreadable" if run["stages"]["export"]["state"] == "unreadable" else "-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,26 @@ def test_status_counts_rows_by_stage_and_state(project: Project) -> None:
     assert failed["done"] + failed["quarantined"] == 10
     assert "runs/b" in cai("status").stdout
     assert "runs here: b, small" in cai("status", "runs/x", code=2).stderr
+
+
+def test_status_of_damaged_runs_is_no_traceback_and_hides_no_other(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    for name in ("metrics", "manifest"):
+        shutil.copytree(project.root / "runs/small", project.root / f"runs/{name}")
+        (project.root / f"runs/{name}/{name}.json").write_text('{"name": "sma')
+    one = json.loads(cai("status", "runs/metrics", "--json").stdout)
+    assert one["stages"]["export"] == {"state": "unreadable", "rows": {}}
+    assert one["stages"]["revise"]["done"] == 10
+    assert "manifest cannot be read" in cai("status", "runs/manifest", code=2).stderr
+    every = {
+        run["name"] if "error" not in run else run["run"]: run for run in json.loads(cai("status", "--json").stdout)
+    }
+    assert "the manifest cannot be read" in every["runs/manifest"]["error"]
+    assert len(every["small"]["attempts"]) == 1
+    shown = cai("status").stdout
+    assert all(f"runs/{name}" in shown for name in ("metrics", "manifest", "small"))
+    cai("export", "recipe.yaml", "--run-dir", "runs/metrics")
+    assert json.loads(cai("status", "runs/metrics", "--json").stdout)["stages"]["export"]["state"] == "done"
 
 
 def test_why_tells_a_rows_story(project: Project) -> None:
