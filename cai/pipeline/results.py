@@ -131,7 +131,11 @@ def _card(
 ) -> CardInfo:
     recipe, options = job.loaded.recipe, job.loaded.recipe.revise
     models: dict[str, ModelUsed] = {}
-    for role, print_ in job.fingerprints.items():
+    took_part = ["policy"]  # in making these data; a judge and further samplers did not
+    if options.rounds:
+        took_part += ["critic", "reviser"] if options.critique else ["reviser"]
+    for role in took_part:
+        print_ = job.fingerprints[role]
         known = models.get(print_)
         roles = f"{known.role}, {role}" if known else role
         models[print_] = ModelUsed(roles, print_.split("@")[0], print_)
@@ -149,6 +153,7 @@ def _card(
             "critiques": "yes" if options.critique else "no",
             "prompt style": options.style,
             "revisions trained on": recipe.sft.revisions,
+            "flags that keep an answer out": ", ".join(recipe.sft.drop_flags) or "none",
             "temperature": options.revision.temperature,
             "seed": recipe.seed,
         },

@@ -403,6 +403,17 @@ def test_one_model_name_at_two_ports_of_this_machine_is_refused_unless_named(pro
     cai("run", "recipe.yaml", "--dry-run", "--set", models(", identity: same"))
 
 
+def test_the_card_names_only_models_that_took_part(project: Project) -> None:
+    for setting, roles in (
+        ("revise.rounds=2", "policy, critic, reviser"),
+        ("revise.critique=false", "policy, reviser"),
+        ("revise.rounds=0", "policy"),
+    ):
+        run = f"runs/{roles.replace(', ', '-')}"
+        cai("run", "recipe.yaml", "--run-dir", run, "--set", setting)
+        assert f"| {roles} | scripted |" in (project.root / run / "sft/README.md").read_text()
+
+
 def test_flags_that_are_only_recorded_can_be_kept_out_of_the_data(project: Project) -> None:
     refusal = "I cannot help with that, because it would hurt your neighbour."
     rules = f"models.policy.rules=[{{match: 'Make it', reply: '{refusal}'}}]"
