@@ -81,6 +81,18 @@ def export_tasks(
     return export.export_tasks(out, chosen[:limit], format_name, judged=judge if hints else None)
 
 
+def write_interface(run: Path, out: Path, format_name: str) -> None:
+    """Write the other tool's labelling interface with a question for each axis that was judged.
+
+    Raises:
+        InputError: no such format, or the tool has no such file.
+    """
+    axes = sorted({row.axis for row in judged(runs.open_run(run))})
+    told = exchange.interface(format_name, axes)
+    with replacing(out) as file:
+        file.write(told.encode())
+
+
 def export_labels(run: Path, out: Path, format_name: str, *, axis: str | None = None) -> export.ExportReport:
     """Write what people said of a run in a format of another tool; what of it the format could not carry.
 
@@ -180,7 +192,8 @@ def agreement_of_run(run: Path, *, seed: int = 0) -> dict[str, Any]:
     every = labels_of(place, known)
     labels = annotators.ordinary(every)
     prompt = {name: item.prompt_id for name, item in known.items()}
-    report: dict[str, Any] = {"run": place.path.name, "axes": {}, "principles": {}}
+    left_out = len(effective(events_of(place))) - len(every)
+    report: dict[str, Any] = {"run": place.path.name, "left_out": left_out, "axes": {}, "principles": {}}
     suspects: dict[str, dict[str, str]] = {}
     report["gold"] = annotators.on_gold(every, prompt, seed=seed)
     for axis in sorted({label.axis for label in labels}):

@@ -61,6 +61,10 @@ def export_command(
     predictions: Annotated[
         bool, typer.Option("--predictions", help="With what the judge says (label_studio, argilla); biases people.")
     ] = False,
+    interface: Annotated[
+        Path | None,
+        typer.Option("--interface", help="Also write the tool's interface, a question an axis (label_studio)."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a run's pairs for another labelling tool; sides are shuffled by hash, and the order is recorded.
@@ -69,13 +73,15 @@ def export_command(
     """
     from cai import people
 
-    if labels and (demonstrations or predictions or items or limit):
+    if labels and (demonstrations or predictions or items or limit or interface):
         raise InputError("--labels writes labels, not tasks", mend="leave out the other options; --axis narrows it")
     if axis is not None and not labels:
         raise InputError("tasks are of all axes", mend="--axis goes with --labels")
     if labels:
         _show_export(people.export_labels(run, out, format, axis=axis).row(), out, json)
         return
+    if interface is not None:
+        people.write_interface(run, interface, format)
     if demonstrations:
         count = people.write_demonstrations(run, out)
     else:

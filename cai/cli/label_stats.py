@@ -64,6 +64,8 @@ def agreement(
     else:
         names = [word.strip() for word in order.split(",") if word.strip()]
         report = people.agreement_of_table(read_votes(source, order=names), seed=seed)
+    if report.get("left_out"):
+        _warn(f"{report['left_out']} labels are of texts or pairs that have changed since and were left out")
     if json:
         print_json(report)
     else:

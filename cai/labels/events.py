@@ -151,7 +151,9 @@ def news(log: Sequence[HumanLabel], said: Sequence[HumanLabel]) -> list[HumanLab
 
 
 def _adds_nothing(label: HumanLabel, known: HumanLabel) -> bool:
-    """Whether an event says the same as another, or less: not every format carries everything."""
+    """Whether an event says the same as another of the same texts, or less: not every format carries everything."""
+    if "" not in (label.text_hash, known.text_hash) and label.text_hash != known.text_hash:
+        return False
     return (label.status, label.verdict) == (known.status, known.verdict) and all(
         getattr(label, name) in (empty, getattr(known, name))
         for name, empty in (("strength", None), ("edit", ""), ("note", ""), ("ts", ""))

@@ -87,6 +87,19 @@ class ImportReport:
         }
 
 
+def interface(format_name: str, axes: Sequence[str]) -> str:
+    """A labelling interface whose questions this format reads back on these axes.
+
+    Raises:
+        InputError: no such format, or it has none.
+    """
+    made = getattr(formats.load(format_name), "config", None)
+    if made is None:
+        can = [name for name in formats.names() if hasattr(formats.load(name), "config")]
+        raise InputError(f"{format_name} has no file for its interface", mend=f"one of: {', '.join(can)}")
+    return str(made(axes))
+
+
 # --- import -----------------------------------------------------------------------------------------------------------
 
 

@@ -113,8 +113,13 @@ def test_labels_of_texts_that_have_changed_play_no_part(run: Path, tmp_path: Pat
     told = say(run, tmp_path, rows)
     assert told["traps"]["text_changed"]["count"] == len(rows)
     assert "changed" in cai("label", "agreement", str(run), code=2).stderr
+    rows = as_the_judge(made)
+    say(run, tmp_path, [row for row in rows if row["annotator"] != "cem"])
+    told = json.loads(cai("label", "agreement", str(run), "--json").stdout)
+    assert told["left_out"] == len(rows) / 3
+    assert set(told["axes"]["helpful"]["annotators"]) == {"ann", "bea"}
     told = json.loads(cai("label", "route", str(run), "--json").stdout)
-    assert {axis["labelled"] for axis in told["axes"].values()} == {0}
+    assert {axis["labelled"] for axis in told["axes"].values()} == {len(rows) / 6}
 
 
 def test_a_win_rate_without_its_axis_says_which_there_are(run: Path) -> None:
@@ -165,6 +170,11 @@ def test_pairs_go_out_with_the_judges_verdict_only_where_it_is_asked_for(run: Pa
     names = [part["from_name"] for part in json.loads(out.read_text("utf-8"))[0]["predictions"][0]["result"]]
     assert names == ["winner_harmless", "winner_helpful"]
     cai("label", "export", str(run), "--format", "csv", "--predictions", "--out", str(out), code=2)
+    shown = tmp_path / "interface.xml"
+    cai("label", "export", str(run), "--format", "label_studio", "--interface", str(shown), "--out", str(out))
+    assert 'name="winner_helpful"' in shown.read_text("utf-8")
+    assert 'name="winner"' not in shown.read_text("utf-8"), "nobody asks for an overall verdict here"
+    cai("label", "export", str(run), "--format", "csv", "--interface", str(shown), "--out", str(out), code=2)
 
 
 def test_what_is_said_of_all_pairs_comes_from_those_drawn_at_random(run: Path, tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_a_format_that_carries_less_takes_nothing_away() -> None:
     assert news([known], [replace(label("a"), status="skipped")])
 
 
+def test_the_same_verdict_on_other_texts_is_another(tmp_path: Path) -> None:
+    log = tmp_path / "labels.jsonl"
+    old, new = replace(label("a"), text_hash="changed"), replace(label("a"), text_hash="now")
+    assert [append_said(log, [each]) for each in (old, old, new, new)] == [1, 0, 1, 0]
+    (counts,) = effective(read_labels(log))
+    assert counts.text_hash == "now"
+
+
 @pytest.mark.parametrize("status", ["skipped", "discarded"])
 def test_what_was_taken_back_can_be_said_again(tmp_path: Path, status: str) -> None:
     log = tmp_path / "labels.jsonl"

@@ -4,8 +4,8 @@
 is broken, whatever stands in it; `labelled` the rows that say it; `notes` what is to be known of a whole file (columns
 that are lost, exports that hide something). `SUFFIX` is how a file is written: `json` (one array), `jsonl` or `csv`.
 `CARRIES` names what of a label the format keeps, words of `export.LOSSES`; a format may also have `LEVELS`, the
-strengths that it can write where it asks for one always, `AXES` by column where it knows some axes only, and `guess`,
-which adds what the judge says to a task.
+strengths that it can write where it asks for one always, `AXES` by column where it knows some axes only, `guess`,
+which adds what the judge says to a task, and `config`, the tool's own file for an interface with a question an axis.
 """
 
 from __future__ import annotations
