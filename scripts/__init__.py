@@ -1,0 +1,1 @@
+"""Scripts that set the project up; a package, since others bring one of the same name."""
