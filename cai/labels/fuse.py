@@ -13,14 +13,15 @@ opinion several times. An item's own prompt never takes part in fitting the regr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cai.evals.stats import logit
-from cai.labels.aggregate import agreement_rates, dawid_skene
+from cai.labels.aggregate import dawid_skene
+from cai.labels.annotators import reliability
 from cai.labels.policy import Policy
 from cai.labels.table import VoteTable
 
@@ -50,11 +51,13 @@ class Ballot:
         table: votes, with the labels `LABELS` and a task for each of the n items, in their order.
         ai: shape (n, judges), each judge's probability that a is better; NaN where it has no verdict.
         prompts: shape (n,), codes of the items' prompts.
+        gold: of people who were checked, how often they are right on gold items.
     """
 
     table: VoteTable
     ai: Array
     prompts: NDArray[np.int64]
+    gold: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,13 @@ class Decided:
     ai: Array
 
 
-def ballot(items: Sequence[str], votes: Sequence[tuple[int, str, str]], ai: Array, prompts: Sequence[str]) -> Ballot:
+def ballot(
+    items: Sequence[str],
+    votes: Sequence[tuple[int, str, str]],
+    ai: Array,
+    prompts: Sequence[str],
+    gold: Mapping[str, float] | None = None,
+) -> Ballot:
     """A ballot from votes `(index of the item, person, "a" | "tie" | "b")`."""
     people = sorted({person for _, person, _ in votes})
     place = {person: number for number, person in enumerate(people)}
@@ -87,7 +96,7 @@ def ballot(items: Sequence[str], votes: Sequence[tuple[int, str, str]], ai: Arra
         LABELS,
     )
     _, codes = np.unique(np.asarray(prompts), return_inverse=True)
-    return Ballot(table, ai, codes.astype(np.int64))
+    return Ballot(table, ai, codes.astype(np.int64), gold or {})
 
 
 def decide(policy: Policy, given: Ballot) -> Decided:
@@ -115,7 +124,7 @@ def _counts(policy: Policy, given: Ballot) -> Decided:
     table, n = given.table, len(given.prompts)
     weight = np.ones(len(table))
     if policy.people == "reliability" and len(table):
-        rates = agreement_rates(table)
+        rates = np.array(list(reliability(table, given.gold).values()))
         held = np.clip(rates, 0.05, 0.95)
         each = np.maximum(0.05, np.log(held * 2 / (1 - held)))
         weight = (each / np.average(each, weights=np.bincount(table.worker, minlength=len(each))))[table.worker]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cai.evals import stats
+from cai.labels.annotators import gold_rates, right_of
 from cai.labels.events import effective
 from cai.labels.fuse import Ballot, Decided, ballot, decide
 from cai.labels.items import Item, by_id, items_of, p_of_a
@@ -58,10 +59,12 @@ def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Seque
     Args:
         name: the policy's, for reports.
         events: all of the log; what counts of them is `events.effective`. Labels of comparisons that are not among
-            `judged` are counted as unknown and play no part.
+            `judged` are counted as unknown and play no part. Those of gold items are no votes: what is right is known
+            there. They weigh the people in a policy by reliability.
     """
     items = by_id(items_of(judged))
     said: dict[tuple[str, str], list[HumanLabel]] = {}
+    gold: dict[str, list[HumanLabel]] = {}
     unknown = stale = 0
     for label in effective(events):
         item = items.get(label.comparison_id)
@@ -69,6 +72,8 @@ def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Seque
             unknown += 1
         elif label.text_hash and label.text_hash != item.text_hash:
             stale += 1
+        elif right_of(label):
+            gold.setdefault(label.axis, []).append(label)
         else:
             said.setdefault((label.comparison_id, label.axis), []).append(label)
     rows: dict[tuple[str, str], Preference] = {(row.comparison_id, row.axis): row for row in judged}
@@ -79,7 +84,7 @@ def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Seque
     held_out: dict[str, Any] = {}
     for axis in sorted({axis for _, axis in rows}):
         keys = [key for key in rows if key[1] == axis]
-        given = _ballot(keys, rows, said)
+        given = _ballot(keys, rows, said, gold_rates(gold.get(axis, ())))
         decided = decide(policy, given)
         start = np.concatenate([[0], np.cumsum([len(_counted(said.get(key, ()))) for key in keys])])
         for number, key in enumerate(keys):
@@ -100,6 +105,7 @@ def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Seque
         "annotators": len({label.annotator for labels in said.values() for label in labels}),
         "unknown": unknown,
         "stale": stale,
+        "gold": sum(map(len, gold.values())),
         "quarantined": _count(row.reason for row in aside),
         "changed": sum(
             old.p is not None and row.p is not None and old.chosen != row.chosen and row.status == "ok"
@@ -140,6 +146,7 @@ def _ballot(
     keys: Sequence[tuple[str, str]],
     rows: Mapping[tuple[str, str], Preference],
     said: Mapping[tuple[str, str], Sequence[HumanLabel]],
+    gold: Mapping[str, float],
 ) -> Ballot:
     votes = [
         (number, label.annotator, SAID[label.verdict])
@@ -147,7 +154,8 @@ def _ballot(
         for label in sorted(_counted(said.get(key, ())), key=lambda label: (label.annotator, label.id))
     ]
     ai = np.array([[math.nan if (p := p_of_a(rows[key])) is None else p] for key in keys], dtype=np.float64)
-    return ballot([key[0] for key in keys], votes, ai.reshape(len(keys), 1), [rows[key].prompt_id for key in keys])
+    prompts = [rows[key].prompt_id for key in keys]
+    return ballot([key[0] for key in keys], votes, ai.reshape(len(keys), 1), prompts, gold)
 
 
 def _one(
@@ -326,7 +334,7 @@ def compare_held_out(policy: Policy, given: Ballot) -> dict[str, Any]:
         return {}
     kept = np.ones(len(table), dtype=bool)
     kept[drawn] = False
-    rest = Ballot(table.only(kept), given.ai, given.prompts)
+    rest = Ballot(table.only(kept), given.ai, given.prompts, given.gold)
     tasks = table.task[drawn]
     truth = np.where(table.label[drawn] == 0, 1.0, 0.0)
     right = {}

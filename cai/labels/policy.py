@@ -23,7 +23,7 @@ class Policy(StrictModel):
         description="counts: weighted votes, the judge as pseudo-votes; dawid_skene: EM over people; fused: log-odds."
     )
     people: Literal["equal", "reliability"] = Field(
-        "equal", description="With counts: each vote alike, or weighted by agreement with others, shrunk to the pool."
+        "equal", description="With counts: each vote alike, or weighted by gold items or else by agreement, shrunk."
     )
     min_votes: int = Field(1, ge=1, description="People's votes from which on the judge is only a pseudo-count.")
     kappa: float = Field(0.0, ge=0, description="Pseudo-votes of the judge beside enough people.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,6 @@ from tests.labels.test_axes import judged, label
 
 def after(policy: Policy, *verdicts: str, ai: float = 0.4) -> Preference:
     """What comes of a pair on which so many people said these, and the judge `ai`; other pairs have votes too."""
-    from dataclasses import replace
-
     rows = [row for row in judged(30) if row.axis == "helpful"]
     first = rows[0]
     if ai < 0.5:
@@ -74,3 +73,33 @@ def test_what_the_shipped_policies_say_they_do(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("title: mine\nmethod: counts\nkappa: 0.25\nsplit: tie\n", "utf-8")
     assert after(load_policy(str(mine))[1], "a", "b").status == "tie"
+
+
+def test_gold_items_are_no_votes_and_weigh_the_people() -> None:
+    rows = [row for row in judged(30) if row.axis == "helpful"]
+    name, policy = load_policy("reliability")
+    # On every pair two people say a and one says b; only gold items tell that the one is right.
+    events = [
+        label(row.comparison_id, "helpful", who, "b" if who == "right" else "a")
+        for row in rows[:15]
+        for who in ("right", "poor", "worse")
+    ]
+    before = merge(name, policy, events, rows)
+    checks = [
+        replace(
+            label(row.comparison_id, "helpful", who, "b" if who == "right" else "a"), gold=True, extra={"gold": "b"}
+        )
+        for row in rows[15:]
+        for who in ("right", "poor", "worse")
+    ]
+    after_checks = merge(name, policy, [*events, *checks], rows)
+    assert after_checks.report["gold"] == 45
+    assert after_checks.report["labels"] == before.report["labels"] == 45
+    for one, other in zip(before.preferences, after_checks.preferences, strict=True):
+        said_a, then = p_of_a(one), p_of_a(other)
+        assert said_a is not None
+        assert then is not None
+        if one.comparison_id in {row.comparison_id for row in rows[:15]}:
+            assert said_a > 0.5 > then
+        else:
+            assert (one.source, other.source) == ("ai", "ai")
