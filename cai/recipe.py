@@ -114,7 +114,11 @@ class SampleConfig(StrictModel):
         (), description="What the revise stage made of the same prompt joins the comparison."
     )
     near_duplicate: float = Field(
-        0.9, gt=0, le=1, description="Answers that share this much of their word pairs count as the same (Dice)."
+        0.9,
+        gt=0,
+        le=1,
+        description="Answers that share this much of their word pairs (Dice), and all numbers, signs and negations, "
+        "count as the same.",
     )
 
     @model_validator(mode="after")
@@ -234,9 +238,12 @@ class Recipe(StrictModel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a model can be called: the roles, and the names that samples or judges ask for."""
+        """What a model can be called: the roles, and the names that samples, judges or rewards ask for."""
         asked = [source.model for source in self.sample.sources]
-        return tuple(dict.fromkeys([*ROLES, *asked, *models_named(self.judge.options if self.judge else {})]))
+        judges = models_named(self.judge.options if self.judge else {})
+        scores = [score for block in self.train.values() for score in (*block.rewards, *block.gold.values())]
+        backends = [score["backend"] for score in scores if isinstance(score.get("backend"), str)]
+        return tuple(dict.fromkeys([*ROLES, *asked, *judges, *backends]))
 
 
 def models_named(options: Any) -> list[str]:

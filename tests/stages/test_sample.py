@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from cai.constitution.load import load_constitution
 from cai.faults.text import dice
@@ -80,3 +82,11 @@ def test_the_threshold_decides_how_near_is_the_same() -> None:
 def test_texts_too_short_for_a_pair_of_words_are_alike_only_where_equal() -> None:
     assert dice(("yes",), ("no",)) == 0.0
     assert dice(("yes",), ("yes",)) == dice((), ()) == 1.0
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.lists(st.sampled_from("abcd"), min_size=2), st.lists(st.sampled_from("abcd"), min_size=2))
+def test_likeness_is_dices_coefficient_of_word_pairs(one: list[str], other: list[str]) -> None:
+    expected = dice(tuple(one), tuple(other))
+    for threshold in (0.3, 0.5, 0.9, 1.0):
+        assert same(" ".join(one), " ".join(other), threshold=threshold) is (one == other or expected >= threshold)
