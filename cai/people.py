@@ -67,6 +67,28 @@ def comparison_of(row: Mapping[str, Any]) -> str:
     return str(row.get("comparison_id") or (inside.get("comparison_id", "") if isinstance(inside, Mapping) else ""))
 
 
+def further(place: RunFolder, path: Path) -> tuple[dict[str, int], dict[str, frozenset[str]]]:
+    """Of the pairs of a file that a merge set aside: how many people are still wanted, and who has spoken.
+
+    Wanted is one more than had spoken when it was set aside, on the axis on which people were divided.
+    """
+    events = events_of(place)
+    speaker = {label.id: label.annotator for label in events}
+    now: dict[tuple[str, str], set[str]] = {}
+    for label in effective(events):
+        now.setdefault((label.comparison_id, label.axis), set()).add(label.annotator)
+    more: dict[str, int] = {}
+    spoke: dict[str, set[str]] = {}
+    for row in read_rows(path):
+        if row.get("stage") == "merge":
+            name = comparison_of(row)
+            key = name, str(row["input"].get("axis", ""))
+            then = {speaker[each] for each in row["input"].get("labels", ()) if each in speaker}
+            more[name] = max(more.get(name, 0), len(then) + 1 - len(now.get(key, ())), 0)
+            spoke.setdefault(name, set()).update(now.get(key, ()))
+    return more, {name: frozenset(who) for name, who in spoke.items()}
+
+
 def export_tasks(
     run: Path, out: Path, format_name: str, *, only: Path | None = None, limit: int | None = None, hints: bool = False
 ) -> int:

@@ -48,6 +48,7 @@ def route_run(
 
     The chosen are written to `out` (`comparison_id`, `why`, `entropy`), those at random unmarked in order and place,
     and recorded in the run. Without `out` nothing is written. The same again, before anybody labels, gives the same.
+    Pairs that the last merge set aside, and that nobody has labelled since, come first: each needs one more person.
 
     Args:
         axis: the only one that matters; by default all that were judged or labelled.
@@ -68,20 +69,25 @@ def route_run(
         labelled = np.stack([view.labelled for view in views], axis=1)
         texts = [prompt_text(known[name].messages) for name in ids]
         groups = route.clusters(texts, [known[name].prompt_id for name in ids])
+        aside = _set_aside(place, known, n)
+        waiting = {people.comparison_of(row) for row in aside}
+        left = n - len(waiting)
         free = np.flatnonzero(~labelled.all(axis=1)).tolist()
         drawn = {str(row["comparison_id"]) for row in earlier if row.get("why") == audits.AUDIT}
-        count = math.ceil(min(n, len(free)) * audit)
+        count = math.ceil(min(left, len(free)) * audit)
         slice_ = route.draw(ids, free, count, seed=seed, drawn=[i for i, name in enumerate(ids) if name in drawn])
-        chosen = route.choose(ids, p, groups, labelled, n, seed=seed, at_random=slice_)
+        chosen = route.choose(ids, p, groups, labelled, left, seed=seed, at_random=slice_)
+        chosen = [pick for pick in chosen if ids[pick.index] not in waiting]  # they are asked about as it is
         if out is not None:
-            _write(out, ids, chosen)
+            _write(out, aside, ids, chosen)
             axes = np.array([view.axis for view in views])
             fresh = [(ids[i], [str(axis) for axis in axes[labelled[i]]]) for i in slice_.new]
             unsure = [ids[pick.index] for pick in chosen if pick.why == audits.UNSURE]
             _record(place, earlier, audits.record(earlier, fresh, unsure, seed))
     order = [pick.index for pick in chosen]
     return {
-        "chosen": [ids[index] for index in order],
+        "chosen": [*sorted(waiting), *(ids[index] for index in order)],
+        "set_aside": len(waiting),
         "audit": sum(pick.why == audits.AUDIT for pick in chosen),
         "audit_labelled": len(set(slice_.new) - set(free)),
         "of": len(ids),
@@ -89,8 +95,20 @@ def route_run(
     }
 
 
-def _write(out: Path, ids: Sequence[str], chosen: Sequence[route.Pick]) -> None:
+def _set_aside(place: RunFolder, known: Mapping[str, Item], most: int) -> list[dict[str, Any]]:
+    """Rows of the last merge's quarantine that still wait for one more person, of at most so many pairs."""
+    if not place.merge_quarantine.is_file():
+        return []
+    more, _ = people.further(place, place.merge_quarantine)
+    wanted = [name for name, count in more.items() if count and name in known][:most]
+    rows = (dict(row) for row in read_rows(place.merge_quarantine))
+    return [row for row in rows if people.comparison_of(row) in wanted]
+
+
+def _write(out: Path, aside: Sequence[Mapping[str, Any]], ids: Sequence[str], chosen: Sequence[route.Pick]) -> None:
     with replacing(out) as file:
+        for row in aside:
+            file.write(encode({**row, "comparison_id": people.comparison_of(row), "why": "set_aside"}))
         for pick in chosen:
             file.write(encode({"comparison_id": ids[pick.index], "why": pick.why, "entropy": round(pick.entropy, 4)}))
 

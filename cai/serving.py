@@ -13,7 +13,6 @@ from typing import Any
 from cai import people, runs
 from cai.constitution.load import load_constitution
 from cai.errors import InputError, MissingDependency
-from cai.labels.events import effective
 from cai.labels.items import p_of_a
 from cai.labels.page import desk
 from cai.labels.page.addresses import link, reached_by
@@ -81,7 +80,7 @@ def work(asked: Serving) -> Work:
     hints = {(row.comparison_id, row.axis): p for row in made if (p := p_of_a(row)) is not None}
     gold = _gold(asked.gold, {item.comparison_id for item in found}, axes) if asked.gold else {}
     tasks = desk.tasks_of(found, asked.mode, hints, gold)
-    more, not_for = _further(place, asked.items) if asked.items and asked.mode == "pairs" else ({}, {})
+    more, not_for = people.further(place, asked.items) if asked.items and asked.mode == "pairs" else ({}, {})
     return Work(place, tasks, desk.tasks_of(every, asked.mode, hints), axes, more, not_for)
 
 
@@ -110,25 +109,6 @@ def _gold(path: Path, known: set[str], axes: tuple[str, ...]) -> dict[str, dict[
             raise InputError("a gold row needs the axis it is right about", where=f"{path}:{number}", mend=str(axes))
         found.setdefault(name, {})[str(axis)] = str(verdict)
     return found
-
-
-def _further(place: RunFolder, path: Path) -> tuple[dict[str, int], dict[str, frozenset[str]]]:
-    """Of the pairs that a merge set aside: people still wanted, which is one more than had spoken when it was."""
-    events = people.events_of(place)
-    speaker = {label.id: label.annotator for label in events}
-    now: dict[tuple[str, str], set[str]] = {}
-    for label in effective(events):
-        now.setdefault((label.comparison_id, label.axis), set()).add(label.annotator)
-    more: dict[str, int] = {}
-    spoke: dict[str, set[str]] = {}
-    for row in read_rows(path):
-        if row.get("stage") == "merge":
-            name = people.comparison_of(row)
-            key = name, str(row["input"].get("axis", ""))
-            then = {speaker[each] for each in row["input"].get("labels", ()) if each in speaker}
-            more[name] = max(more.get(name, 0), len(then) + 1 - len(now.get(key, ())), 0)
-            spoke.setdefault(name, set()).update(now.get(key, ()))
-    return more, {name: frozenset(who) for name, who in spoke.items()}
 
 
 def application(asked: Serving) -> tuple[Any, Store]:

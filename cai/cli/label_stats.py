@@ -145,6 +145,8 @@ def route(
         print_json(report)
         return
     print(f"{len(report['chosen'])} pairs chosen, {report['audit']} of them at random" + (f": {out}" if out else ""))
+    if report["set_aside"]:
+        print(f"{report['set_aside']} of them were set aside by the last merge and need one more person")
     for name, told in report["axes"].items():
         print(f"{name or 'overall'}: {told['labelled']} of {told['of']} pairs labelled")
         for point in told["curve"]:

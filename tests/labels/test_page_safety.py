@@ -25,6 +25,7 @@ from cai.labels.page.limits import Limits, network
 from cai.labels.page.server import Page, app
 from cai.labels.page.store import Offer, Store
 from cai.people import agreement_of_run, write_demonstrations
+from cai.routing import route_run
 from cai.serving import Serving, application, work
 from tests.labels.page import Desk, judged_run, say, serving
 
@@ -444,6 +445,14 @@ def test_what_a_merge_set_aside_gets_one_more_person(run: Path) -> None:
     (run / "merge-quarantine.jsonl").write_text(2 * (json.dumps(aside) + "\n"), "utf-8")
     asked = Serving(run, people, overlap=1, items=run / "merge-quarantine.jsonl")
 
+    told = route_run(run, 4, out=run / "next.jsonl")
+    assert (told["chosen"][0], told["set_aside"], len(told["chosen"])) == (name, 1, 4)
+    routed = [json.loads(line) for line in (run / "next.jsonl").read_text("utf-8").splitlines()]
+    assert [row["comparison_id"] for row in routed[:2]] == [name, name]
+    assert name not in told["chosen"][1:]
+    both_kinds = work(Serving(run, people, items=run / "next.jsonl"))
+    assert (len(both_kinds.tasks), both_kinds.more) == (4, {name: 1})
+
     async def further() -> list[bool]:
         got = []
         for who in ("ann", "cem", "dea"):
@@ -454,3 +463,4 @@ def test_what_a_merge_set_aside_gets_one_more_person(run: Path) -> None:
         return got
 
     assert asyncio.run(further()) == [False, True, False]
+    assert route_run(run, 4)["set_aside"] == 0, "one more person has spoken"
