@@ -77,6 +77,7 @@ def show_preferences(folder: Path, metrics: Mapping[str, Any]) -> None:
         ("not compared", ", ".join(f"{reason} {count}" for reason, count in quarantined.items()) or "none"),
         ("preferences", ", ".join(f"{status} {count}" for status, count in made["by_status"].items()) or "none"),
         ("left out", left_out),
+        *([("calibration", made["calibration"]["name"])] if "calibration" in made else []),
         ("chosen is longer", _share(made["chosen_is_longer"])),
         *_panel(votes),
         *_rationales(overall),

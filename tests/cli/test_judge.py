@@ -265,7 +265,8 @@ def test_a_calibration_is_applied_to_the_judge_it_was_fitted_to(recipe: Path) ->
     run = recipe / "runs" / "judged"
     raw = {row["id"]: row["p"] for row in rows(run / "preferences.jsonl") if row["p"]}
     fitted = fitted_for(recipe, "mild")
-    cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=mild")
+    shown = cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=mild").stdout
+    assert "mild" in shown.partition("calibration")[2].partition("\n")[0]
     made = rows(run / "preferences.jsonl")
     softer = [row["p"] for row in made if row["p"]]
     assert softer == pytest.approx([fitted.apply(p) for p in raw.values()])
