@@ -11,11 +11,7 @@ from cai.records import Candidate, HumanLabel, Messages, Preference, comes_first
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One comparison to label, in its own (unswapped) order.
-
-    Attributes:
-        gold: the right verdict, where the item is there to check annotators; "" elsewhere.
-    """
+    """One comparison to label, in its own (unswapped) order."""
 
     comparison_id: str
     group_id: str
@@ -23,7 +19,6 @@ class Item:
     messages: Messages
     a: Candidate
     b: Candidate
-    gold: str = ""
 
     @property
     def text_hash(self) -> str:
