@@ -28,7 +28,7 @@ from cai.runs import RunFolder
 from cai.stages.export import split_of
 from cai.store import Lock, Log, write_json
 from cai.training import algorithms
-from cai.training.base import Job, Outcome, Reward
+from cai.training.base import Job, Outcome, Reward, main_process
 from cai.training.data import PairSource
 from cai.training.rewards import Ask, Tools
 from cai.yamlfile import Document, StrictModel, validate
@@ -40,11 +40,16 @@ READ_BY = {"data": ("sft",), "pairs": ("rm", "dpo"), "rewards": RL, "gold": ("dp
 
 @dataclass(frozen=True)
 class Prepared:
-    """An algorithm with its settings and job, nothing loaded."""
+    """An algorithm with its settings and job, nothing loaded.
+
+    Attributes:
+        opened: closes what rewards have opened on the way: models, their log.
+    """
 
     algorithm: Any
     settings: StrictModel
     job: Job
+    opened: contextlib.ExitStack
 
 
 def settings_of(name: str, given: Mapping[str, Any], where: str) -> StrictModel:
@@ -75,7 +80,8 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     settings = settings_of(name, block.settings, f"train.{name}.settings")
     place = RunFolder(folder)
     watched, training = _prompts(loaded, place)
-    tools = _tools(loaded, place)
+    opened = contextlib.ExitStack()
+    tools = _tools(loaded, place, opened)
     job = Job(
         name=name,
         out=out or place.path / "train" / name,
@@ -91,7 +97,7 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
         trl=block.trl,
         **({"say": report.say, "progress": report} if main_process() else {"say": _silent}),
     )
-    return Prepared(algorithm, settings, job)
+    return Prepared(algorithm, settings, job, opened)
 
 
 def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
@@ -105,7 +111,7 @@ def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
         KeyboardInterrupt: stopped, resumable.
     """
     job = prepared.job
-    with _hold(job.out):
+    with _hold(job.out), prepared.opened:
         if fresh and job.out.exists():
             _set_aside(job.out)
         job.steps.mkdir(parents=True, exist_ok=True)
@@ -136,13 +142,6 @@ def _check_read(name: str, block: TrainConfig) -> None:
 
 def _silent(text: str) -> None:
     """The other processes of a launch say nothing."""
-
-
-def main_process() -> bool:
-    """Whether this is the first of several processes that `accelerate launch` started, or the only one."""
-    import os
-
-    return os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager
@@ -247,12 +246,12 @@ def _reward(given: Sequence[Mapping[str, Any]], tools: Tools) -> Reward:
     return combined(parts)
 
 
-def _tools(loaded: LoadedRecipe, place: RunFolder) -> Tools:
+def _tools(loaded: LoadedRecipe, place: RunFolder, opened: contextlib.ExitStack) -> Tools:
     made = place.path / "train" / "rm" / "checkpoint"
     return Tools(
         seed=loaded.recipe.seed,
         folder=loaded.folder,
-        ask=lambda role: _asker(loaded, place, role),
+        ask=lambda role: _asker(loaded, place, role, opened),
         fingerprint=lambda role: _print_of(loaded, role),
         reward_model=made if (made / "config.json").is_file() else None,
     )
@@ -269,16 +268,22 @@ def _print_of(loaded: LoadedRecipe, role: str) -> str:
     return str(plugins.load("cai.backends", backend).fingerprint(config))
 
 
-def _asker(loaded: LoadedRecipe, place: RunFolder, role: str) -> Ask:
-    """Runs coroutines with a model behind every role; loaded with the first question, its answers kept in a log."""
+def _asker(loaded: LoadedRecipe, place: RunFolder, role: str, opened: contextlib.ExitStack) -> Ask:
+    """Runs coroutines with a model behind every role; loaded with the first question, its answers kept in a log.
+
+    Args:
+        opened: closes them.
+    """
     name, config = _model(loaded, role)
     kept: dict[str, Any] = {}
 
     def ask(coroutines: Sequence[Callable[[Generate], Any]]) -> list[Any]:
         if not kept:
             kept["loop"] = asyncio.new_event_loop()
+            opened.callback(kept["loop"].close)
             kept["backend"] = plugins.load("cai.backends", name).build(config, seed=loaded.recipe.seed)
-            kept["log"] = Log(place.path / "train" / "requests.jsonl", key="key")
+            opened.callback(lambda: kept["loop"].run_until_complete(kept["backend"].close()))
+            kept["log"] = opened.enter_context(Log(place.path / "train" / "requests.jsonl", key="key"))
         backend = kept["backend"]
         engine = Engine(dict.fromkeys(loaded.recipe.names, backend), kept["log"])
 

@@ -61,6 +61,7 @@ def train(
     from cai.config import load_recipe
     from cai.errors import CaiError, InputError
     from cai.progress import Progress
+    from cai.training.base import main_process
 
     if recipe is None:
         raise InputError("which recipe?", mend=f"cai train {algorithm} RECIPE")
@@ -74,7 +75,7 @@ def train(
             raise typer.Exit(130) from None
         except ImportError as error:
             raise CaiError(f"cannot train: {error}", mend="pip install 'cai[train]'") from error
-    if not root.main_process():
+    if not main_process():
         return
     if json:
         print_json({"checkpoint": str(outcome.checkpoint), "metrics": outcome.metrics})

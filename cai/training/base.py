@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,11 @@ from cai.errors import CaiError
 from cai.progress import Reporter, Silent
 from cai.records import Messages, Prompt
 from cai.training.data import PairSource
+
+
+def main_process() -> bool:
+    """Whether this is the first of the processes that `accelerate launch` started, or the only one: it writes files."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class TrainingError(CaiError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import shutil
 import time
 import warnings
@@ -16,7 +15,7 @@ from typing import Any
 from cai.errors import InputError
 from cai.records import content_hash
 from cai.store import encode, read_rows, write_json
-from cai.training.base import Job, TrainingError
+from cai.training.base import Job, TrainingError, main_process
 from cai.training.lineage import fingerprint
 from cai.training.passthrough import bound, check_block
 from cai.training.ppo.stop import Stop, memory_told
@@ -27,11 +26,6 @@ INPUTS = "inputs.json"
 
 class _Ended(Exception):
     """There is nothing left to train: weights are loaded, and no step is to be made."""
-
-
-def main_process() -> bool:
-    """Whether this is the first of the processes that `accelerate launch` started, or the only one: it writes files."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mapping[str, Any]) -> Any:

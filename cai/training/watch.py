@@ -10,7 +10,7 @@ is the result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,24 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from cai.errors import InputError
 from cai.evals import stats
-from cai.records import Messages, Prompt
+from cai.records import Messages, Prompt, content_hash
 from cai.store import Log, read_rows
-from cai.training.base import Reward
+from cai.training.base import Reward, main_process
 from cai.yamlfile import StrictModel
+
+LEAST_PROMPTS = 4  # for a paired test to mean anything
 
 
 class WatchConfig(StrictModel):
     """What a recipe can say of watching."""
 
-    every: int = Field(0, ge=0, description="Updates or steps between two looks; 0: twenty looks in all.")
+    every: int = Field(
+        0,
+        ge=0,
+        description="Updates or steps between two looks; 0: twenty in all, none where there is no score to watch.",
+    )
     prompts: int = Field(32, ge=0, description="Held-out prompts, always the same ones; 0: no watching.")
     max_tokens: int = Field(128, ge=1)
     temperature: float = Field(1.0, ge=0)
@@ -50,7 +57,7 @@ class Look:
 
     Attributes:
         kl: mean KL to the reference in nats an answer.
-        proxy, gold: a score a prompt, in the order of the watched prompts; gold by name.
+        proxy, gold: a score a prompt, in the order of the watched prompts; gold by name; no proxy: empty.
         measures: summaries of the answers, by name (see `cai.evals.measures`).
     """
 
@@ -107,9 +114,10 @@ def judge_looks(looks: Sequence[Look], *, planned: int, level: float = 0.05) -> 
 
 
 def _better(best: Look, look: Look) -> bool:
-    pairs = [(look.gold[name], best.gold[name]) for name in look.gold if name in best.gold] or [
-        (look.proxy, best.proxy)
-    ]
+    pairs = [(look.gold[name], best.gold[name]) for name in look.gold if name in best.gold]
+    if not pairs and not look.proxy:  # nothing is scored: the last is as good as any
+        return True
+    pairs = pairs or [(look.proxy, best.proxy)]
     gains = []
     for new, old in pairs:
         gap = np.asarray(new) - np.asarray(old)
@@ -119,20 +127,21 @@ def _better(best: Look, look: Look) -> bool:
 
 
 def _fallen(best: Look, look: Look, level: float) -> str:
-    """Which gold score has clearly fallen while the proxy has not; "" where none."""
-    n = len(look.proxy)
-    proxy = float(np.mean(look.proxy) - np.mean(best.proxy))
-    if n < 4 or proxy < 0:
+    """Which gold score has clearly fallen while the proxy, where there is one, has not; "" where none."""
+    proxy = float(np.mean(look.proxy) - np.mean(best.proxy)) if look.proxy else 0.0
+    if proxy < 0:
         return ""
     for name, new in look.gold.items():
         old = best.gold.get(name)
-        if old is None:
+        n = len(new)
+        if old is None or n < LEAST_PROMPTS:
             continue
         gap = np.asarray(new) - np.asarray(old)
         spread = float(gap.std(ddof=1))
         mean = float(gap.mean())
         if mean + (_t(1 - level, n - 1) * spread / n**0.5 if spread else 0.0) < 0:
-            return f"{name} fell by {-mean:.3f} since step {best.step} while the proxy rose by {proxy:.3f}"
+            told = f"{name} fell by {-mean:.3f} since step {best.step}"
+            return f"{told} while the proxy rose by {proxy:.3f}" if look.proxy else told
     return ""
 
 
@@ -142,6 +151,10 @@ def _t(q: float, df: int) -> float:
     return float(t.ppf(q, df))
 
 
+def _silent(text: str) -> None:
+    """Tells nobody."""
+
+
 class Watch:
     """The looks of one training, kept in `watch.jsonl` so that a resumed training goes on with them.
 
@@ -149,6 +162,10 @@ class Watch:
         folder: of the training.
         prompts: the watched ones; `config.prompts` of them are used, the first by id.
         total: steps that the training will have.
+        say: is told what cannot be watched, and why.
+
+    Raises:
+        InputError: the looks in the folder are of other prompts or scores: they cannot be compared with new ones.
     """
 
     def __init__(
@@ -160,6 +177,7 @@ class Watch:
         total: int,
         proxy: Reward | None,
         gold: Mapping[str, Reward] | None = None,
+        say: Callable[[str], None] = _silent,
     ) -> None:
         self.config = config
         self.path = folder / "watch.jsonl"
@@ -168,17 +186,49 @@ class Watch:
         self._proxy = proxy
         self._gold = dict(gold or {})
         self._reference: dict[str, Any] | None = None
+        self._say = say
+        self._key = content_hash(
+            [prompt.id for prompt in self.prompts],
+            [config.max_tokens, config.temperature],
+            _id(proxy),
+            {name: _id(reward) for name, reward in self._gold.items()},
+        )
         self.looks: list[Look] = []
-        if self.path.is_file():
-            for row in read_rows(self.path):
-                self.looks = [look for look in self.looks if look.step != int(row["step"])]
-                self.looks.append(Look.from_row(row))
-            self.looks.sort(key=lambda look: look.step)
+        if main_process():  # which alone looks and decides
+            self._read()
+            if lack := self.lack():
+                say(lack)
+
+    def _read(self) -> None:
+        if not self.on or not self.path.is_file():
+            return
+        for row in read_rows(self.path):
+            if row.get("watched") != self._key:
+                raise InputError(
+                    "these looks are of other watched prompts, scores or lengths than the recipe's",
+                    where=str(self.path),
+                    mend="restore `watch`, `gold` and the reward, or begin anew with --fresh",
+                )
+            self.looks = [look for look in self.looks if look.step != int(row["step"])]
+            self.looks.append(Look.from_row(row))
+        self.looks.sort(key=lambda look: look.step)
+
+    def lack(self) -> str:
+        """What is not watched although it was not switched off, and why; "" where nothing."""
+        if not self.config.prompts:
+            return ""
+        if not self.prompts:
+            return "not watched: no prompts are held out (sft.test_fraction)"
+        if not self.on:
+            return "not watched: there is no `gold` score; watch: {every: N} looks at KL and style without one"
+        if self._gold and self.config.stop and len(self.prompts) < LEAST_PROMPTS:
+            return f"nothing stops it: {len(self.prompts)} held-out prompts are too few ({LEAST_PROMPTS} are needed)"
+        return ""
 
     @property
     def on(self) -> bool:
         """Whether there is anything to watch with."""
-        return bool(self.prompts) and (self._proxy is not None or bool(self._gold))
+        return bool(self.prompts) and (self._proxy is not None or bool(self._gold) or self.config.every > 0)
 
     def planned(self, step: int) -> bool:
         """Whether a look belongs after `step` steps; 0 is before the first. The same in every process."""
@@ -200,13 +250,13 @@ class Watch:
             TrainingError: a score could not be had.
         """
         messages: list[Messages] = [prompt.messages for prompt in self.prompts]
-        proxy = self._proxy(messages, answers) if self._proxy is not None else [0.0] * len(answers)
+        proxy = self._proxy(messages, answers) if self._proxy is not None else []
         gold = {name: tuple(reward(messages, answers)) for name, reward in self._gold.items()}
         found = Look(step, float(kl), tuple(proxy), gold, self._measures(answers, entropy))
         # A training that is resumed from before a look takes it again: what is behind it is of another branch.
         self.looks = sorted([*(each for each in self.looks if each.step < step), found], key=lambda each: each.step)
         with Log(self.path, key="step") as log:
-            log.append(found.row())
+            log.append({**found.row(), "watched": self._key})
         return self.verdict()
 
     def verdict(self) -> Verdict:
@@ -220,7 +270,8 @@ class Watch:
         if self._reference is None:
             self._reference = _first(self.path.parent / "watch-reference.json", answers, entropy)
         ids = [prompt.id for prompt in self.prompts]
-        told = measure_all(answers, self._reference["answers"], ids)
+        lacking = self._say if not self.looks else _silent
+        told = measure_all(answers, self._reference["answers"], ids, lacking=lacking)
         return told | {"entropy": beside(entropy, self._reference["entropy"], ids)}
 
     def summary(self) -> dict[str, Any]:
@@ -237,7 +288,7 @@ class Watch:
                 name: {
                     "step": look.step,
                     "kl": round(look.kl, 4),
-                    "proxy": round(float(np.mean(look.proxy)), 4),
+                    **({"proxy": round(float(np.mean(look.proxy)), 4)} if look.proxy else {}),
                     "gold": {key: round(float(np.mean(values)), 4) for key, values in look.gold.items()},
                 }
                 for name, look in ends.items()
@@ -263,7 +314,12 @@ class Watch:
 
         curves = [Curve("proxy", points(lambda look: look.proxy))] if self._proxy is not None else []
         curves += [Curve(name, points(lambda look, name=name: look.gold[name])) for name in self._gold]
-        overoptimisation_png(path, curves)
+        if curves:
+            overoptimisation_png(path, curves)
+
+
+def _id(reward: Reward | None) -> str:
+    return str(getattr(reward, "id", getattr(reward, "name", "")))
 
 
 def _first(path: Path, answers: Sequence[str], entropy: Sequence[float]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,39 @@ def test_each_sees_what_it_is_for() -> None:
     assert measures.measure_all(refusing, PLAIN, prompts)["refusals"]["mean"] == 1
     same = ["the cat the cat the cat the cat the cat the cat"] * 12
     assert measures.measure_all(same, PLAIN, prompts)["diversity"]["difference"] < -0.5
+
+
+def test_boilerplate_is_what_has_spread_not_what_was_always_there() -> None:
+    rng = np.random.default_rng(0)
+    words = [f"word{n}" for n in range(40)]
+    reference = [" ".join(rng.choice(words, 30)) for _ in range(32)]
+    prompts = [str(n) for n in range(32)]
+    always = "as an old friend of the town I say "
+    there = measures.measure_all(
+        [always + text for text in reference], [always + text[::-1] for text in reference], prompts
+    )
+    assert there["boilerplate"]["mean"] == there["boilerplate"]["reference"] == 0
+    spread = measures.measure_all([always + text for text in reference], reference, prompts)
+    assert spread["boilerplate"]["ci"][0] > 0.05
+    # Found on half of the prompts, measured on the other: chance alone moves it to neither side.
+    few = [" ".join(rng.choice(words[:3], 8)) for _ in range(400)]
+    again = [" ".join(rng.choice(words[:3], 8)) for _ in range(400)]
+    measure = plugins.load("cai.evals.measures", "boilerplate").measure
+    parts = [slice(n, n + 20) for n in range(0, 400, 20)]
+    gaps = [float(np.subtract(*measure(few[part], again[part])).mean()) for part in parts]
+    assert any(gaps)
+    assert abs(float(np.mean(gaps))) < 2.5 * float(np.std(gaps)) / len(gaps) ** 0.5
+
+
+def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cai.evals.measures import spelling
+
+    monkeypatch.setitem(sys.modules, "spellchecker", None)
+    spelling._dictionary.cache_clear()
+    told: list[str] = []
+    assert "spelling" not in measures.measure_all(PLAIN, PLAIN, [str(n) for n in range(12)], lacking=told.append)
+    assert len(told) == 1
+    assert "pyspellchecker" in told[0]
 
 
 def test_the_fit_finds_its_own_curve() -> None:

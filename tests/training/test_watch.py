@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from cai.errors import InputError
 from cai.records import Messages, Prompt
+from cai.training.base import Reward
 from cai.training.watch import Look, Watch, WatchConfig, judge_looks
 
 PROMPTS = 32
@@ -77,3 +81,65 @@ def test_looks_are_kept_and_a_resumed_training_goes_on_with_them(tmp_path: Path)
     again.draw(tmp_path / "watch.png")
     assert (tmp_path / "watch.png").is_file()
     assert not Watch(tmp_path, WatchConfig(prompts=0), prompts, total=20, proxy=Length()).due(0)
+
+
+def watch(folder: Path, held: int, *, proxy: Reward | None = None, gold: Reward | None = None, **more: Any) -> Watch:
+    told: list[str] = []
+    config = WatchConfig(**({"every": 0, "prompts": 4} | more))
+    given = [Prompt.make(f"say {n}") for n in range(held)]
+    golds = {"short": gold} if gold else {}
+    found = Watch(folder, config, given, total=20, proxy=proxy, gold=golds, say=told.append)
+    assert told == ([found.lack()] if found.lack() else [])
+    return found
+
+
+def test_what_is_not_watched_is_said(tmp_path: Path) -> None:
+    assert "no prompts are held out" in watch(tmp_path, 0, gold=Length()).lack()
+    assert "no `gold` score" in watch(tmp_path, 6).lack()
+    assert "3 held-out prompts are too few" in watch(tmp_path, 3, gold=Length()).lack()
+    for fine in (
+        watch(tmp_path, 6, gold=Length()),
+        watch(tmp_path, 6, proxy=Length()),
+        watch(tmp_path, 6, every=5),  # KL and style, as asked
+        watch(tmp_path, 0, prompts=0),
+    ):
+        assert fine.lack() == ""
+
+
+def test_without_any_score_looks_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
+    assert not watch(tmp_path, 6).due(0)
+    asked = watch(tmp_path, 6, every=5)
+    assert asked.due(5)
+    for step in (0, 5):
+        told = asked.look(step, ["a b c d"] * 4, kl=0.0, entropy=[2.0] * 4)
+        assert not told.stop
+        assert told.best == step
+    assert "proxy" not in asked.summary()["last"]
+    asked.draw(tmp_path / "watch.png")  # nothing to draw
+
+
+def test_without_a_proxy_a_clear_fall_is_told_without_one() -> None:
+    found = [Look(x.step, x.kl, (), x.gold) for x in looks([0, -2, -2, -2], seed=0, noise=0.1)]
+    told = judge_looks(found, planned=4)
+    assert told.stop
+    assert "gold fell by 2" in told.why
+    assert "proxy" not in told.why
+
+
+@pytest.mark.parametrize("change", ["prompts", "gold", "proxy", "max_tokens"])
+def test_looks_of_another_watch_are_refused(tmp_path: Path, change: str) -> None:
+    first = watch(tmp_path, 6, proxy=Length(), gold=Length())
+    first.look(0, ["a b c d"] * 4, kl=0.0, entropy=[2.0] * 4)
+    assert watch(tmp_path, 6, proxy=Length(), gold=Length(), every=3, stop=False).looks
+
+    class Other(Length):
+        id = "another length"
+
+    changes: dict[str, dict[str, Any]] = {
+        "prompts": {"prompts": 3},
+        "gold": {"gold": Other()},
+        "proxy": {"proxy": Other()},
+        "max_tokens": {"max_tokens": 7},
+    }
+    with pytest.raises(InputError, match="other watched prompts, scores or lengths"):
+        watch(tmp_path, 6, **({"proxy": Length(), "gold": Length()} | changes[change]))

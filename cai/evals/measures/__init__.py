@@ -6,7 +6,7 @@ answers' order. Here they get their paired difference with an interval by prompt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +21,30 @@ def names() -> list[str]:
     return plugins.names(__name__)
 
 
-def measure_all(answers: Sequence[str], reference: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
+def _nobody(text: str) -> None:
+    """Is not told."""
+
+
+def measure_all(
+    answers: Sequence[str],
+    reference: Sequence[str],
+    prompts: Sequence[str],
+    *,
+    lacking: Callable[[str], None] = _nobody,
+) -> dict[str, Any]:
     """All measures: mean, the reference's mean, and their difference with its interval.
 
     Args:
         prompts: the prompt's id of each answer; answers and reference are in the same order.
-
-    A measure whose optional package is missing is left out.
+        lacking: is told of a measure that is left out because its optional package is missing.
     """
     found: dict[str, Any] = {}
     for name in names():
         module = plugins.load(__name__, name)
         try:
             value, baseline = module.measure(answers, reference)
-        except MissingDependency:
+        except MissingDependency as error:
+            lacking(f"{name} is not measured: {error}")
             continue
         found[name] = beside(value, baseline, prompts)
     return found

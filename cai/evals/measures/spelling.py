@@ -1,7 +1,8 @@
 """Misspelt words a hundred: a reward model that never saw typos can come to prefer them. Needs pyspellchecker.
 
-Only lower-case words of four letters or more are looked up, so names and abbreviations do not count; the words of the
-reference answers are known words, so what the parent already wrote is no drift.
+Only lower-case words of four letters or more are looked up, so names and abbreviations do not count. What else the
+dictionary does not know counts on both sides alike: the reference's rate is what the parent already wrote, and the
+difference to it is the drift.
 """
 
 from __future__ import annotations

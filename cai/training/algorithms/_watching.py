@@ -44,7 +44,7 @@ class Watching(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, job: Job, config: WatchConfig, trainer: Any, tokenizer: Any, *, total: int) -> None:
-        self.watch = Watch(job.out, config, job.watched, total=total, proxy=job.reward, gold=job.gold)
+        self.watch = Watch(job.out, config, job.watched, total=total, proxy=job.reward, gold=job.gold, say=job.say)
         self._job, self._config, self._trainer, self._tokenizer = job, config, trainer, tokenizer
         self._processes = Processes(trainer.accelerator)
         self._sharded = bool(trainer.is_fsdp_enabled)

@@ -164,7 +164,9 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
     if not tokenizer.chat_template:
         raise InputError("the tokenizer has no chat template", where=str(job.parent), mend="train sft first")
     prompts = encode(job.prompts, tokenizer, longest=config.max_prompt_tokens)
-    watch = Watch(job.out, config.watch, job.watched, total=config.updates, proxy=job.reward, gold=job.gold)
+    watch = Watch(
+        job.out, config.watch, job.watched, total=config.updates, proxy=job.reward, gold=job.gold, say=job.say
+    )
     watched = encode(watch.prompts, tokenizer, longest=config.max_prompt_tokens) if watch.on else ()
     check_trackers(config.report_to, job.out)
     accelerator = Accelerator(
