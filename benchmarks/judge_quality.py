@@ -101,7 +101,6 @@ async def verdicts(
         by = [[vote.p for vote in found] for found in votes]
         row: dict[str, Any] = {
             "id": key(data_set, pair),
-            "prompt": pair.prompt.id,
             "set": data_set,
             "subset": f"{data_set} {pair.subset}".strip(),
             "y": float(comparison.a.text == pair.chosen),
@@ -209,17 +208,8 @@ def curve(name: str, p: Any, y: Any, prompts: list[str]) -> Curve:
     return Curve(name, stats.reliability(p, y, prompts, seed=0), len(y), stats.ece(p, y))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=OUT)
-    parser.add_argument("--data", type=Path, default=OUT.parent.parent.parent / "shared" / "data")
-    parser.add_argument("--minutes", type=float, default=60, help="no further pair is begun after these")
-    parser.add_argument("--every", type=int, default=3, help="one pair of so many is judged by three principles too")
-    parser.add_argument("--cot", type=int, default=8, help="one pair of so many is judged by chain of thought too")
-    parser.add_argument(
-        "--log", type=Path, default=OUT.parent / "judge-quality.jsonl", help="request log: a stopped run goes on"
-    )
-    options = parser.parse_args()
+def ask(pairs: list[tuple[str, LabelledPair]], options: argparse.Namespace) -> None:
+    """Have the model judge what is not in `ROWS` yet."""
     # Small batches of tokens: on a machine that is short of memory bandwidth, large ones are slower.
     engine = {"max_num_batched_tokens": 2048}
     config = vllm.Config(model=str(options.model), context=2048, seats=32, compile="no", kv_cache_gib=2, engine=engine)
@@ -229,8 +219,6 @@ def main() -> None:
         "c": logprob.build(logprob.Config(), models=models, seed=0),
         "e": cot.build(cot.Config(max_tokens=160), models=models, seed=0),
     }
-    pairs = labelled(options.data)
-
     dtype = vllm.resolved_dtype(config.dtype)
 
     async def work() -> None:
@@ -239,7 +227,28 @@ def main() -> None:
             await verdicts(pairs, options.minutes, options.every, options.cot, asked, judges, known, dtype)
 
     asyncio.run(work())
-    rows = sorted(read_rows(ROWS), key=lambda row: str(row["id"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=OUT)
+    parser.add_argument("--data", type=Path, default=OUT.parent.parent.parent / "shared" / "data")
+    parser.add_argument("--minutes", type=float, default=60, help="no further pair is begun; 0: only compute")
+    parser.add_argument("--every", type=int, default=3, help="one pair of so many is judged by three principles too")
+    parser.add_argument("--cot", type=int, default=8, help="one pair of so many is judged by chain of thought too")
+    parser.add_argument(
+        "--log", type=Path, default=OUT.parent / "judge-quality.jsonl", help="request log: a stopped run goes on"
+    )
+    options = parser.parse_args()
+    pairs = labelled(options.data)
+    if options.minutes > 0:
+        ask(pairs, options)
+    clusters = {key(name, pair): pair.cluster for name, pair in pairs}
+    rows = [
+        {**row, "prompt": clusters[str(row["id"])]}
+        for row in sorted(read_rows(ROWS), key=lambda row: str(row["id"]))
+        if row["id"] in clusters
+    ]
     sets = {name: sum(row["set"] == name for row in rows) for name in ("llmbar", "pandalm")}
     tables = {name: scores([row for row in rows if row["set"] == name]) for name in sets}
     tables["all"] = scores(rows)

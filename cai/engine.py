@@ -66,7 +66,8 @@ class Completion:
         cached_tokens: prompt tokens that the backend's prefix cache held already.
         model: fingerprint of the model that answered.
         choice_logprobs: natural log-probability of each of the request's choices among all tokens, with and without a
-            blank before it; at least `LOWEST`. Empty where none were asked.
+            blank before it; at least `LOWEST`, and below it where a server did not tell (`cai.backends.unseen`). Empty
+            where none were asked.
     """
 
     text: str
