@@ -148,8 +148,8 @@ function show(reply) {
   if (reply.said) restore(reply.said);
   else redraft(kept.draft(reply.task));
   mark();
+  $("work").focus({ preventScroll: true });
   window.scrollTo(0, 0);
-  $("work").focus();
 }
 
 function radio(name, value, label, key) {
