@@ -149,6 +149,7 @@ def known_fields(row: Mapping[str, Any], names: Sequence[str], where: str) -> di
 def labelled(messages: Messages, chosen: str, rejected: str, *, where: str, **known: Any) -> Preference:
     """A preference from a labelled pair. What is not `known` is what a label without votes says: p 1, all agree.
 
+    `group_id` is blank where it is not known: which pairs of a prompt belong together is for the reader to say.
     `margin` alone tells p as 2 p - 1; 0 tells nothing, since that is what a loader puts where there is none.
 
     Raises:
@@ -177,7 +178,7 @@ def labelled(messages: Messages, chosen: str, rejected: str, *, where: str, **kn
     values: dict[str, Any] = {
         "id": content_hash(comparison.id, known.get("axis", ""), chosen),
         "comparison_id": comparison.id,
-        "group_id": group.id,
+        "group_id": "",
         "prompt_id": prompt.id,
         "chosen_id": content_hash(prompt.id, chosen),
         "rejected_id": content_hash(prompt.id, rejected),

@@ -111,7 +111,7 @@ def read_pairs(sources: Sequence[PairSource], *, ties: bool, hard: bool = False)
                 counts["ties dropped"] += 1
                 continue
             counts[split] += 1
-            groups[split].setdefault((source.name, row.group_id or row.prompt_id), []).append((row, source))
+            groups[split].setdefault((source.name, _group(row)), []).append((row, source))
     parts = {split: tuple(_element(rows, hard) for rows in found.values()) for split, found in groups.items()}
     both = {e.prompt_id for e in parts["train"]} & {e.prompt_id for e in parts["test"]}
     if both:
@@ -156,6 +156,11 @@ def _split_rows(source: PairSource) -> Iterator[tuple[str, Preference]]:
             yield ("test" if held_out(row.prompt_id, source.test_fraction) else "train"), row
 
 
+def _group(row: Preference) -> str:
+    """What its pairs are one element by: the group, or the prompt in a file that says nothing of groups."""
+    return row.group_id or row.prompt_id
+
+
 def held_out(prompt_id: str, fraction: float) -> bool:
     """Whether a prompt is held out, by hash of its id."""
     return int(content_hash("held out", prompt_id, length=8), 16) / 2**32 < fraction
@@ -164,13 +169,17 @@ def held_out(prompt_id: str, fraction: float) -> bool:
 def _element(rows: Sequence[tuple[Preference, PairSource]], hard: bool) -> Element:
     answers: dict[str, int] = {}
     pairs = []
+    # A file without groups and weights: the weights too are made here; the pairs of a prompt on an axis count as 1.
+    unsaid = all(not row.group_id and row.weight == 1 for row, _ in rows)
+    on_axis = Counter(row.axis for row, _ in rows)
     for row, source in rows:
         first, second = (answers.setdefault(text, len(answers)) for text in (row.chosen, row.rejected))
         assert row.p is not None
         p = 1.0 if hard and row.p != 0.5 else row.p
-        pairs.append(Pair(first, second, p, row.weight * source.weight, row.axis, row.source, row.id))
+        weight = source.weight * (1 / on_axis[row.axis] if unsaid else row.weight)
+        pairs.append(Pair(first, second, p, weight, row.axis, row.source, row.id))
     first_row = rows[0][0]
-    return Element(first_row.group_id, first_row.prompt_id, first_row.messages, tuple(answers), tuple(pairs))
+    return Element(_group(first_row), first_row.prompt_id, first_row.messages, tuple(answers), tuple(pairs))
 
 
 # --- conversations ----------------------------------------------------------------------------------------------------

@@ -81,6 +81,24 @@ def test_a_mixture_is_filtered_weighted_and_told(tmp_path: Path) -> None:
     assert found.train[0].pairs[0].weight == pytest.approx(2 / 3)
 
 
+def test_pairs_of_a_prompt_are_one_element_in_a_file_without_groups(tmp_path: Path) -> None:
+    def row(prompt: str, chosen: str, rejected: str, **more: float) -> str:
+        return json.dumps({"prompt": prompt, "chosen": chosen, "rejected": rejected, **more}) + "\n"
+
+    plain = tmp_path / "plain.jsonl"
+    lines = [row("say red", "red", "blue"), row("say red", "red", "no"), row("say red", "blue", "no")]
+    plain.write_text("".join([*lines, row("say yes", "yes", "no")]), "utf-8")
+    source = PairSource("others", plain, weight=2.0, test_fraction=0.0)
+    one, other = read_pairs([source], ties=True).train
+    assert [pair.weight for pair in one.pairs] == pytest.approx([2 / 3] * 3)
+    assert [pair.weight for pair in other.pairs] == [2.0]
+    assert one.answers == ("red", "blue", "no")
+    weighted = tmp_path / "weighted.jsonl"
+    weighted.write_text(row("say red", "red", "blue", weight=0.5) + row("say red", "red", "no", weight=0.25), "utf-8")
+    (kept,) = read_pairs([PairSource("others", weighted, test_fraction=0.0)], ties=True).train
+    assert [pair.weight for pair in kept.pairs] == [0.5, 0.25]  # what a file says of weights is taken as it is
+
+
 def test_ties_stay_for_a_reward_model_and_go_for_hard_labels(tmp_path: Path) -> None:
     folder = write(tmp_path / "trl", [*preferences(2, p=0.5), *preferences(4, p=0.9)[6:]])
     kept = read_pairs([PairSource("ai", folder)], ties=True)
