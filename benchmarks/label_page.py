@@ -48,7 +48,7 @@ async def person(link: str, until: float, seed: int) -> list[float]:
         while task is not None and time.monotonic() < until:
             await asyncio.sleep(rng.uniform(1, 3))
             said = {"axes": {"": {"verdict": rng.choice(["left", "right", "tie"]), "strength": None}}, "note": ""}
-            body = {"id": str(uuid.uuid4()), "task": task["id"], "seconds": 2, "said": said}
+            body = {"id": str(uuid.uuid4()), "task": task["id"], "ticket": task["ticket"], "seconds": 2, "said": said}
             begun = time.perf_counter()
             reply = await client.post("/api/verdict", json=body)
             took.append(time.perf_counter() - begun)
