@@ -91,6 +91,7 @@ def test_leaves_a_checkpoint_that_loads_and_learns(tmp_path: Path, name: str) ->
     lineage = json.loads((outcome.checkpoint / "lineage.json").read_text("utf-8"))
     assert lineage["algorithm"] == name
     assert lineage["run"] == "tiny"
+    assert lineage["step"] == outcome.metrics["steps"]
     assert lineage["parent"]["model"].startswith("model@")
     assert "library_name: transformers" in (outcome.checkpoint / "README.md").read_text("utf-8")
     before = kind.from_pretrained(given.parent, **({"num_labels": 1} if name == "rm" else {}))
@@ -304,6 +305,8 @@ def test_what_the_watch_ended_stays_ended(tmp_path: Path) -> None:
     told = losses(given)
     assert max(told) < 10, "it did not stop"
     assert first.metrics["watch"]["best_step"] == 0
+    lineage = json.loads((first.checkpoint / "lineage.json").read_text("utf-8"))
+    assert (lineage["step"], lineage["gold"]["falls"]["name"]) == (0, "falls")
     weights = load_file(first.checkpoint / "model.safetensors")
     again = train(given, **settings)
     assert losses(given) == told

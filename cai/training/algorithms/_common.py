@@ -93,6 +93,9 @@ def finish(
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     if trainer.accelerator.is_main_process:
+        step = trainer.state.global_step
+        if "watch" in metrics and (job.out / "best.safetensors").is_file():  # there only where a gold score chose
+            step = metrics["watch"]["best_step"]
         if state is None:
             model = trainer.accelerator.unwrap_model(trainer.model)
         else:
@@ -108,6 +111,7 @@ def finish(
             data=data,
             metrics=metrics,
             rewards=rewards_of(job),
+            step=step,
         )
     trainer.accelerator.wait_for_everyone()
     return Outcome(job.checkpoint, metrics)
