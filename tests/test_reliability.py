@@ -483,8 +483,9 @@ def test_a_disk_that_is_full_before_the_last_result(
 
 def test_a_second_process_on_the_same_run_is_turned_away(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    first = start("run", recipe, "--run-dir", folder, "--set", "models.policy.delay=0.05")
+    first = start("run", recipe, "--run-dir", folder)
     assert until(lambda: size(folder / "journal.jsonl"), first)
+    first.send_signal(signal.SIGSTOP)  # it holds the folder for as long as the others take to start
     code, stderr = outcome(start("run", recipe, "--run-dir", folder))  # another process
     results = [(code, stderr)]
     for command in ("run", "revise", "export"):  # and, by the same lock, another user of the folder in this process
@@ -498,6 +499,7 @@ def test_a_second_process_on_the_same_run_is_turned_away(recipe: Path, undisturb
     watched = inside("status", folder, "--json")  # looking on is allowed
     assert watched.exit_code == 0
     assert json.loads(watched.stdout)["stages"]["revise"]["left"] > 0
+    first.send_signal(signal.SIGCONT)
     assert outcome(first)[0] == 0
     assert_same(folder, undisturbed)
 
