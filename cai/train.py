@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,7 @@ def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
     """
     job = prepared.job
     with _hold(job.out), prepared.opened:
-        if fresh and job.out.exists():
+        if fresh:
             _set_aside(job.out)
         job.steps.mkdir(parents=True, exist_ok=True)
         outcome: Outcome = prepared.algorithm.train(job, prepared.settings)
@@ -154,8 +156,15 @@ def _hold(folder: Path) -> Iterator[None]:
 
 
 def _set_aside(folder: Path) -> None:
-    if not main_process():
-        return
+    if main_process() and folder.exists():
+        _move_into_history(folder)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # no process looks into the folder before it is empty
+        from accelerate import PartialState
+
+        PartialState(timeout=timedelta(minutes=30)).wait_for_everyone()
+
+
+def _move_into_history(folder: Path) -> None:
     numbers = [int(path.name) for path in (folder / "history").glob("*") if path.name.isdigit()]
     target = folder / "history" / f"{max(numbers, default=0) + 1:03d}"
     target.mkdir(parents=True)
@@ -283,7 +292,9 @@ def _asker(loaded: LoadedRecipe, place: RunFolder, role: str, opened: contextlib
             opened.callback(kept["loop"].close)
             kept["backend"] = plugins.load("cai.backends", name).build(config, seed=loaded.recipe.seed)
             opened.callback(lambda: kept["loop"].run_until_complete(kept["backend"].close()))
-            kept["log"] = opened.enter_context(Log(place.path / "train" / "requests.jsonl", key="key"))
+            # A log is written by one process: what the others of a launch ask goes into logs of their own.
+            own = "requests.jsonl" if main_process() else f"requests-{os.environ['RANK']}.jsonl"
+            kept["log"] = opened.enter_context(Log(place.path / "train" / own, key="key"))
         backend = kept["backend"]
         engine = Engine(dict.fromkeys(loaded.recipe.names, backend), kept["log"])
 

@@ -291,7 +291,7 @@ def encode(elements: Iterable[Element], tokenizer: Any, *, longest: int) -> tupl
     for element in elements:
         prompt = tokens(tokenizer, element.messages, begin_answer=True)
         whole = [tokens(tokenizer, (*element.messages, Message("assistant", answer))) for answer in element.answers]
-        common = min(_common(prompt, row) for row in whole)
+        common = min(common_start(prompt, row) for row in whole)
         if max(map(len, whole)) > longest:
             dropped += 1
             continue
@@ -301,7 +301,8 @@ def encode(elements: Iterable[Element], tokenizer: Any, *, longest: int) -> tupl
     return kept, dropped
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
+def common_start(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with: where a prompt ends in a conversation that was tokenised as a whole."""
     for index, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return index

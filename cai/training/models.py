@@ -50,6 +50,31 @@ def check_parent(folder: Path, kind: Kind) -> None:
     same_vocabulary(folder, told)
 
 
+def check_room(folder: Path, longest: int, new: int, *, context: int | None = None) -> None:
+    """That a model can read prompts and the answers to them.
+
+    Args:
+        longest: tokens of the longest prompt.
+        new: tokens of the longest answer.
+        context: of the engine that writes the answers, where it is less than the model's.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        told = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        told = {}
+    positions = {**told, **told.get("text_config", {})}.get("max_position_embeddings")
+    for what, room in (("the model", positions), ("the engine's context", context)):
+        if isinstance(room, int) and longest + new > room:
+            raise InputError(
+                f"{what} has room for {room} tokens, and prompts of up to {longest} with answers of {new} need more",
+                where=str(folder),
+                mend="lower the new tokens, or leave the longest prompts out",
+            )
+
+
 def same_vocabulary(folder: Path, config: dict[str, Any]) -> None:
     """A tokenizer that the model's embeddings cover.
 

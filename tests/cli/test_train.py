@@ -126,13 +126,17 @@ def test_two_processes_train_together(place: Path) -> None:
     launch = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--config_file", str(config)]
     out = place / "both"
     command = [*launch, "--main_process_port", "0", "-m", "cai", "train", "sft", str(place / "recipe.yaml")]
-    command += ["--run-dir", str(place / "run"), "--out", str(out), "--json"]
+    command += ["--run-dir", str(place / "run"), "--out", str(out), "--fresh", "--json"]
+    # Of an earlier training: neither process may resume from it, nor trip over its going.
+    (out / "steps" / "checkpoint-1").mkdir(parents=True)
+    (out / "steps" / "checkpoint-1" / "trainer_state.json").write_text("{}", "utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(config.parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told["metrics"]["steps"] == 2
     assert (out / "checkpoint" / "model.safetensors").is_file()
+    assert (out / "history" / "001" / "steps" / "checkpoint-1").is_dir()
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2]
 

@@ -25,6 +25,7 @@ from cai.training.base import Job, TrainingError  # noqa: E402
 from cai.training.ppo.config import Lora  # noqa: E402
 from cai.training.ppo.parts import Parts, Rows, _logits  # noqa: E402
 from cai.training.ppo.rollout import drawn, encode  # noqa: E402
+from cai.training.watch import WatchConfig  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
 
 pytestmark = [
@@ -354,6 +355,23 @@ def test_what_is_missing_is_said_before_anything_loads(tmp_path: Path, model: Pa
     with pytest.raises(InputError, match=r"accuracy 0.51.*trust_reward_model"):
         ppo.train(job(tmp_path, model, doubtful), config)
     assert ppo.train(job(tmp_path, model, doubtful), config.model_copy(update={"trust_reward_model": True}))
+
+
+def test_answers_must_fit_and_nothing_may_shard(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ppo.Config.model_validate(SMALL)
+    with pytest.raises(InputError, match="the model has room for 128 tokens"):
+        ppo.train(job(tmp_path, model), config.model_copy(update={"max_new_tokens": 128}))
+    vllm = {"rollouts": "vllm", "rollout_options": {"context": 16}, "max_new_tokens": 16}
+    with pytest.raises(InputError, match="the engine's context has room for 16 tokens"):
+        ppo.train(job(tmp_path, model), config.model_copy(update=vllm))
+    watched = job(tmp_path, model, watched=tiny_rl.prompts(3))
+    with pytest.raises(InputError, match="with answers of 120 need more"):
+        ppo.train(watched, config.model_copy(update={"watch": WatchConfig(max_tokens=120)}))
+    for name, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
+        monkeypatch.setenv(variable, "true")
+        with pytest.raises(InputError, match=f"does not run under {name}"):
+            ppo.train(job(tmp_path, model), config)
+        monkeypatch.delenv(variable)
 
 
 def test_memory_that_does_not_suffice_is_told(tmp_path: Path, model: Path) -> None:

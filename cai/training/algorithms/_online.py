@@ -13,7 +13,7 @@ from cai.records import content_hash, messages_from
 from cai.training.algorithms._common import finish, tidy
 from cai.training.base import Job, Outcome, Reward, TrainingError
 from cai.training.data import check_template
-from cai.training.models import Lora, check_parent, load_tokenizer, load_trained, peft_config
+from cai.training.models import Lora, check_parent, check_room, load_tokenizer, load_trained, peft_config
 from cai.training.watch import WatchConfig
 from cai.yamlfile import StrictModel
 
@@ -98,7 +98,8 @@ def train_online(
     assert job.reward is not None
     tokenizer = load_tokenizer(job.parent)
     check_template(tokenizer, str(job.parent))
-    encode(job.prompts, tokenizer, longest=config.max_prompt_tokens)
+    encoded = encode(job.prompts, tokenizer, longest=config.max_prompt_tokens)
+    check_room(job.parent, max(len(one.ids) for one in encoded), config.max_new_tokens)
     digest = content_hash([prompt.id for prompt in job.prompts], getattr(job.reward, "id", job.reward.name))
     arguments = runner.arguments(arguments_class, job, config, {**config.arguments(), **defaults})
     resume = runner.begin(job, config.model_dump(mode="json", exclude={"watch", "trust_reward_model"}), digest)

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from cai.errors import InputError, MissingDependency
 from cai.training.base import Job
 from cai.training.data import tokens
-from cai.training.models import load_model, share_weights
+from cai.training.models import check_room, load_model, share_weights
 from cai.training.ppo.buffer import Sample
 from cai.training.ppo.losses import entropy, token_logprobs
 from cai.training.ppo.parts import _logits
@@ -40,7 +40,8 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         trainer: TRL's. The parent is its model without adapters, or is loaded beside it.
 
     Raises:
-        InputError: the weights are sharded in a way that a callback cannot read (FSDP 1, ZeRO 3).
+        InputError: the weights are sharded in a way that a callback cannot read (FSDP 1, ZeRO 3), or the model has no
+        room for a watched prompt and its answer.
     """
 
     def __init__(self, job: Job, config: WatchConfig, trainer: Any, tokenizer: Any, *, total: int) -> None:
@@ -50,8 +51,13 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         self._sharded = bool(trainer.is_fsdp_enabled)
         self._parent: Any = None
         self._best = job.out / "best.safetensors"
+        self._prompts: tuple[tuple[int, ...], ...] = ()
         if self.watch.on:
             refuse_unreadable(job, trainer)
+            self._prompts = tuple(
+                tuple(tokens(tokenizer, prompt.messages, begin_answer=True)) for prompt in self.watch.prompts
+            )
+            check_room(job.parent, max(map(len, self._prompts)), config.max_tokens)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._look_if_due(state.global_step)
@@ -115,9 +121,9 @@ class Watching(TrainerCallback):  # type: ignore[misc]
             ends_of(model, self._tokenizer),
             self._tokenizer.pad_token_id,
         )
-        every = range(len(self.watch.prompts))
+        every = range(len(self._prompts))
         own = list(every) if self._sharded else self._processes.share(every)
-        prompts = [tuple(tokens(self._tokenizer, self.watch.prompts[i].messages, begin_answer=True)) for i in own]
+        prompts = [self._prompts[i] for i in own]
         # Each row has a random stream of its own: the training's is left alone, and a row's answer does not depend on
         # its batch or process.
         seeds = [number("watch", self._job.seed, i) for i in own]

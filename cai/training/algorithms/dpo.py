@@ -36,6 +36,8 @@ def train(job: Job, config: Config) -> Outcome:
     encoded, dropped = encode(pairs.train, tokenizer, longest=config.max_length)
     held, dropped_test = encode(pairs.test, tokenizer, longest=config.max_length) if pairs.test else ([], 0)
     data = {"digest": pairs.digest, "mixture": pairs.mixture, "too_long": dropped + dropped_test}
+    if dropped + dropped_test:
+        job.say(f"{dropped + dropped_test} groups with a row of over {config.max_length} tokens were left out whole")
     job.say(f"{sum(len(e.element.pairs) for e in encoded)} pairs in {len(encoded)} groups; {len(held)} groups held out")
 
     from datasets import Dataset

@@ -3,12 +3,16 @@ SFTTrainer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from pydantic import Field
 
 from cai.errors import InputError
+from cai.records import Messages
 from cai.training.algorithms._common import Settings, finish, tidy
 from cai.training.base import Job, Outcome
-from cai.training.data import check_template, conversations_digest, read_conversations, tokens
+from cai.training.data import check_template, common_start, conversations_digest, read_conversations, tokens
 from cai.training.models import check_parent, load_tokenizer, load_trained, peft_config
 
 HELP = "Supervised fine-tuning on a run's revisions."
@@ -19,6 +23,13 @@ class Config(Settings):
 
     schedule: str = Field("constant", description="Of the learning rate; transformers' names.")
     answers_only: bool = Field(True, description="Loss on the last answer alone; false: on every token, as the paper.")
+
+
+def answer_begins(tokenizer: Any, messages: Messages, ids: Sequence[int]) -> int:
+    """Where the last answer begins in a conversation's tokens `ids`: where they and the prompt's own part. A template
+    may open an answer in another way than it shows a given one.
+    """
+    return common_start(tokens(tokenizer, messages[:-1], begin_answer=True), ids)
 
 
 def train(job: Job, config: Config) -> Outcome:
@@ -43,7 +54,7 @@ def train(job: Job, config: Config) -> Outcome:
             if len(ids) > config.max_length:
                 dropped += 1
                 continue
-            begun = len(tokens(tokenizer, messages[:-1], begin_answer=True)) if config.answers_only else 0
+            begun = answer_begins(tokenizer, messages, ids) if config.answers_only else 0
             kept.append({"input_ids": ids, "labels": [-100] * begun + ids[begun:]})
         encoded[split] = kept
     if not encoded["train"]:

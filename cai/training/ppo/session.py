@@ -153,11 +153,17 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
 
     Raises:
         InputError: no model or chat template in the parent's folder, a prompt that is too long, too few rows for the
-            processes.
+            processes, or processes that shard.
     """
     from accelerate import Accelerator
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
+        if os.environ.get(variable, "false").lower() in ("1", "true"):
+            raise InputError(
+                f"ppo does not run under {name}: its models are one module, some of it trained and some not",
+                mend="launch it with distributed_type: MULTI_GPU",
+            )
     rollouts = plugins.load("cai.training.rollouts", config.rollouts)
     options = validate(Document("rollout_options", dict(config.rollout_options), {}, {}), rollouts.Config)
     tokenizer = models.load_tokenizer(job.parent)
@@ -168,6 +174,9 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
         job.out, config.watch, job.watched, total=config.updates, proxy=job.reward, gold=job.gold, say=job.say
     )
     watched = encode(watch.prompts, tokenizer, longest=config.max_prompt_tokens) if watch.on else ()
+    for some, new in ((prompts, config.max_new_tokens), (watched, config.watch.max_tokens)):
+        longest = max((len(one.ids) for one in some), default=0)
+        models.check_room(job.parent, longest, new, context=getattr(options, "context", None))
     check_trackers(config.report_to, job.out)
     accelerator = Accelerator(
         mixed_precision="bf16" if config.dtype == "bfloat16" else "no",
