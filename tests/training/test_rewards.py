@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cai import plugins
+from cai.constitution import load_constitution
 from cai.engine import Completion, Request
 from cai.errors import InputError
 from cai.records import Message, Messages, Prompt
@@ -143,9 +144,13 @@ def test_judge_asks_the_constitution(tmp_path: Path) -> None:
             "judge": {"method": "logprob", "orders": "one"},
         }
     )
-    (score,) = judge.build(config, tools(tmp_path, model))([ASKED], ["mine"])
+    reward = judge.build(config, tools(tmp_path, model))
+    (score,) = reward([ASKED], ["mine"])
     assert abs(score) == pytest.approx(0.2)
     assert len(model.requests) == 1
+    told = reward.origin
+    assert told["model"] == "model of judge"
+    assert told["constitution"] == {"name": "default", "hash": load_constitution("default").hash}
     with pytest.raises(ValueError, match="logprob"):
         judge.Config.model_validate({"references": path, "judge": {"method": "logprob", "orders": "thrice"}})
 
