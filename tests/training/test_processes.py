@@ -17,8 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from cai.training import algorithms
-from cai.training.base import Job
-from cai.training.models import load_model
+from cai.training.base import Job, TrainingError
 from tests.training import tiny_rl
 from tests.training.test_algorithms import job, losses
 
@@ -81,20 +80,45 @@ def test_two_processes_watch_as_one(tmp_path: Path, name: str) -> None:
         assert losses(together)[1] == pytest.approx(losses(alone)[1], abs=1e-5)
 
 
-def _empty(*arguments: Any, **options: Any) -> Any:
-    """A parent as it is loaded under FSDP's `cpu_ram_efficient_loading`: weights in the first process alone."""
-    model = load_model(*arguments, **options)
-    if os.environ["RANK"] != "0":
-        for parameter in model.parameters():
-            parameter.data.zero_()
-    return model
+def test_all_processes_end_where_one_was_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from accelerate import Accelerator
+
+    from cai.training import runner
+    from cai.training.ppo.rollout import Processes
+    from cai.training.ppo.stop import Stop
+
+    told = runner._callback(job(tmp_path, "dpo"), Stop(lambda _: None), Accelerator(cpu=True))
+    for asked in (0.0, 1.0):  # by another process: this one got no signal
+        monkeypatch.setattr(Processes, "summed", lambda self, values, asked=asked: [values[0] + asked])
+        control = SimpleNamespace(should_save=False, should_training_stop=False)
+        told.on_step_end(None, None, control)
+        assert (control.should_save, control.should_training_stop, told.stopped) == (bool(asked),) * 3
+    # A loss that is no number ends every process, not only the one that writes it down.
+    state = SimpleNamespace(is_world_process_zero=False, global_step=3)
+    with pytest.raises(TrainingError, match="is nan at step 3"):
+        told.on_log(None, state, None, logs={"loss": float("nan")})
+
+
+def _empty(load: Any) -> Any:
+    """`load` as it is under FSDP's `cpu_ram_efficient_loading`: weights in the first process alone."""
+
+    def loaded(*arguments: Any, **options: Any) -> Any:
+        model = load(*arguments, **options)
+        if os.environ["RANK"] != "0":
+            for parameter in model.parameters():
+                parameter.data.zero_()
+        return model
+
+    return loaded
 
 
 if __name__ == "__main__":
     import torch
 
-    for part in ("dpo", "_online", "_watching"):
+    for part, name in (("dpo", "load_trained"), ("_online", "load_trained"), ("_watching", "load_model")):
         loading: Any = importlib.import_module(f"cai.training.algorithms.{part}")
-        loading.load_model = _empty
+        setattr(loading, name, _empty(getattr(loading, name)))
     torch.set_num_threads(1)
     train(watched(Path(sys.argv[1]), sys.argv[2], "together"))
