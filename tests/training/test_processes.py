@@ -89,7 +89,7 @@ def test_all_processes_end_where_one_was_asked_to(tmp_path: Path, monkeypatch: p
     from cai.training.ppo.rollout import Processes
     from cai.training.ppo.stop import Stop
 
-    told = runner._callback(job(tmp_path, "dpo"), Stop(lambda _: None), Accelerator(cpu=True))
+    told = runner._callback(job(tmp_path, "dpo"), Stop(lambda _: None), Accelerator(cpu=True), None)
     for asked in (0.0, 1.0):  # by another process: this one got no signal
         monkeypatch.setattr(Processes, "summed", lambda self, values, asked=asked: [values[0] + asked])
         control = SimpleNamespace(should_save=False, should_training_stop=False)

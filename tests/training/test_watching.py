@@ -35,10 +35,11 @@ def model(tmp_path: Path) -> Any:
     return found
 
 
-def watching(folder: Path, model: Any, *, batch: int = 5, **more: Any) -> Watching:
+def watching(folder: Path, model: Any, *, batch: int = 5, gold: Any = None, **more: Any) -> Watching:
     from accelerate import Accelerator
 
-    job = Job("dpo", folder, folder / "model", 0, watched=tiny_rl.prompts(5), gold={"yes": tiny_rl.Share("yes")})
+    golds = {"yes": gold or tiny_rl.Share("yes")}
+    job = Job("dpo", folder, folder / "model", 0, watched=tiny_rl.prompts(5), gold=golds, say=lambda _: None)
     trainer = SimpleNamespace(
         accelerator=Accelerator(cpu=True),
         model=model,
@@ -98,3 +99,36 @@ def test_the_log_ratio_is_of_what_was_drawn_from(tmp_path: Path, model: Any, tem
 def test_prompts_without_room_are_refused(tmp_path: Path, model: Any) -> None:
     with pytest.raises(InputError, match="room for 128 tokens"):
         watching(tmp_path, model, max_tokens=125)
+
+
+def test_the_best_looks_weights_come_back_and_no_others(tmp_path: Path, model: Any) -> None:
+    def state(step: int) -> Any:
+        return SimpleNamespace(global_step=step)
+
+    class First(tiny_rl.Share):
+        """Highest at the first look."""
+
+        asked = 0
+
+        def __call__(self, prompts: Any, answers: Any) -> list[float]:
+            self.asked += 1
+            return [1.0 / self.asked] * len(answers)
+
+    looker = watching(tmp_path, model, every=1, gold=First("yes"))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    looker.on_train_begin(None, state(0), None)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+    looker.on_step_end(None, state(1), SimpleNamespace())
+    assert looker.finish()["watch"]["best_step"] == 0
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    # Weights of another step, as a kill between a look and its weights leaves them, are not taken.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+    looker._keep(7)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(3.0)
+    looker.finish()
+    assert float(model.model.norm.weight[0]) == 3

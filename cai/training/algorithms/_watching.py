@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
@@ -190,7 +191,12 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         return {"watch": self.watch.summary()}
 
     def _behind_best(self) -> bool:
-        return self._best.is_file() and self.watch.verdict().best != self.watch.looks[-1].step
+        """Whether the best look is not the last, and its weights are here: a kill can have come before they were."""
+        best = self.watch.verdict().best
+        if best == self.watch.looks[-1].step or not self._best.is_file():
+            return False
+        with safe_open(self._best, framework="pt") as file:
+            return bool((file.metadata() or {}).get("step") == str(best))
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def _put_back(self) -> None:
