@@ -6,7 +6,8 @@ TRL removed its PPOTrainer after 1.12, so that version is installed into an envi
 pip from the index it is configured with. Each side runs alone in a process, one after the other; loading is not counted
 on either. The reward is a rule (answers of --words words), which costs nothing. Two ways of ours:
 
-- `ours`: as we mean PPO to be run: LoRA over one base in memory, a value head on the policy, rollouts by vLLM, bf16;
+- `ours`: as we mean PPO to be run: LoRA over one base in memory, a value head on the policy, rollouts by vLLM, bf16 where the
+  processor has units for it;
 - `alike`: what TRL does: every weight trained, a value model of its own, float32, rollouts by transformers.
 
 `ppo_speed` compares `ours` with TRL, with `alike` in its details. `ppo_quality` takes means over a quarter of the
@@ -161,6 +162,7 @@ def ours(told: dict[str, Any]) -> None:
 
     import torch
 
+    from cai.backends.vllm import resolved_dtype
     from cai.store import read_rows
     from cai.training.algorithms import ppo
     from cai.training.base import Job
@@ -177,7 +179,7 @@ def ours(told: dict[str, Any]) -> None:
             "learning_rate": told["lora_learning_rate"] if best else told["learning_rate"],
             "lora": {"rank": 16, "alpha": 32} if best else None,
             "value": "shared" if best else "separate",
-            "dtype": "bfloat16" if best else "float32",
+            "dtype": resolved_dtype("auto") if best else "float32",
             "rollouts": "vllm" if best else "transformers",
             "rollout_options": {"context": 256, "seats": told["batch"], "compile": "no"}
             if best
