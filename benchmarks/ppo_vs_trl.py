@@ -6,8 +6,8 @@ TRL removed its PPOTrainer after 1.12, so that version is installed into an envi
 pip from the index it is configured with. Each side runs alone in a process, one after the other; loading is not counted
 on either. The reward is a rule (answers of --words words), which costs nothing. Two ways of ours:
 
-- `ours`: as we mean PPO to be run: LoRA over one base in memory, a value head on the policy, rollouts by vLLM, bf16 where the
-  processor has units for it;
+- `ours`: as we mean PPO to be run: LoRA over one base in memory, a value head on the policy, rollouts by vLLM, bfloat16
+  where the processor has units for it;
 - `alike`: what TRL does: every weight trained, a value model of its own, float32, rollouts by transformers.
 
 `ppo_speed` compares `ours` with TRL, with `alike` in its details. `ppo_quality` takes means over a quarter of the
