@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +22,7 @@ from cai.labels.events import effective, read_labels
 from cai.labels.items import items_of
 from cai.records import Preference
 from cai.serving import Serving
-from tests.labels.page import MARKUP, Desk, judged_run, say, serving
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return judged_run(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path) -> Path:
-    """A copy, so that each test has a database of its own."""
-    import shutil
-
-    shutil.copytree(made, tmp_path / "run")
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def desk(run: Path) -> Iterator[Desk]:
-    found = Desk(serving(run))
-    yield found
-    found.store.close()
+from tests.labels.page import MARKUP, Desk, say, serving
 
 
 def test_no_request_without_a_token_gets_data(desk: Desk) -> None:

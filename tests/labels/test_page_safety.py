@@ -7,7 +7,6 @@ import dataclasses
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,7 @@ from cai.labels.page.store import Offer, Store
 from cai.people import agreement_of_run, write_demonstrations
 from cai.routing import route_run
 from cai.serving import Serving, application, work
-from tests.labels.page import Desk, judged_run, say, serving
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return judged_run(tmp_path_factory.mktemp("safety"))
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "run")
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def desk(run: Path) -> Iterator[Desk]:
-    found = Desk(serving(run))
-    yield found
-    found.store.close()
+from tests.labels.page import Desk, say, serving
 
 
 def store(tmp_path: Path, tasks: int, **more: Any) -> Store:

@@ -23,7 +23,7 @@ from cai.records import Message, Messages, Prompt  # noqa: E402
 from cai.training.algorithms import ppo  # noqa: E402
 from cai.training.base import Job, TrainingError  # noqa: E402
 from cai.training.ppo.config import Lora  # noqa: E402
-from cai.training.ppo.parts import Parts, Rows, _logits  # noqa: E402
+from cai.training.ppo.parts import Parts, Rows, answer_logits  # noqa: E402
 from cai.training.ppo.rollout import drawn, encode  # noqa: E402
 from cai.training.watch import WatchConfig  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
@@ -286,8 +286,8 @@ def test_merged_weights_are_the_policy(model: Path) -> None:
     plain, _ = tiny_rl.load(model)
     plain.load_state_dict(dict(parts.policy_weights()), strict=False)
     with torch.no_grad():
-        streamed, _ = _logits(plain, rows())
-        merged, _ = _logits(parts.merged(), rows())
+        streamed, _ = answer_logits(plain, rows())
+        merged, _ = answer_logits(parts.merged(), rows())
     for logits in (streamed, merged):
         found = logits.log_softmax(-1).gather(-1, rows().tokens.unsqueeze(-1)).squeeze(-1)
         assert torch.allclose(found, wanted, atol=1e-5)

@@ -21,7 +21,7 @@ from cai.training.data import tokens
 from cai.training.models import check_room, load_model, share_weights
 from cai.training.ppo.buffer import Sample
 from cai.training.ppo.losses import entropy, token_logprobs
-from cai.training.ppo.parts import _logits
+from cai.training.ppo.parts import answer_logits
 from cai.training.ppo.rollout import Processes, number, rows_of
 from cai.training.ppo.session import ends_of
 from cai.training.rollouts import Drawing
@@ -172,7 +172,7 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         for begin in range(0, len(order), size):
             some = order[begin : begin + size]
             rows = rows_of([samples[i] for i in some], self._tokenizer.pad_token_id, self._processes.device)
-            logits = _logits(model, rows)[0].float() / (self._config.temperature or 1.0)
+            logits = answer_logits(model, rows)[0].float() / (self._config.temperature or 1.0)
             sums = [float(part.sum()) for part in token_logprobs(logits, rows.tokens).split(rows.lengths)]
             spread = [float(part.mean()) for part in entropy(logits).split(rows.lengths)]
             found.update(zip(some, zip(sums, spread, strict=True), strict=True))

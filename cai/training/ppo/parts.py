@@ -129,7 +129,7 @@ class Parts(nn.Module):  # type: ignore[misc]
 
     def _read(self, rows: Rows) -> Read:
         with self._active(POLICY):
-            logits, hidden = _logits(self.model, rows)
+            logits, hidden = answer_logits(self.model, rows)
         logits = logits / self.temperature
         if not self.shared:
             with self._active(VALUE):
@@ -146,7 +146,7 @@ class Parts(nn.Module):  # type: ignore[misc]
     def reference(self, rows: Rows) -> Tensor:
         """Log-probabilities of the answer tokens under the reference, flat."""
         with self._active(None):
-            logits, _ = _logits(self.model if self.lora else self.copies["reference"], rows)
+            logits, _ = answer_logits(self.model if self.lora else self.copies["reference"], rows)
         return token_logprobs(logits / self.temperature, rows.tokens)
 
     @contextlib.contextmanager
@@ -264,7 +264,7 @@ def _put_adapters(model: nn.Module, lora: Lora, names: Sequence[str]) -> None:
             parameter.data = parameter.data.float()
 
 
-def _logits(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
+def answer_logits(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
     """Logits of the positions that predict an answer token, (tokens, vocabulary), and the states they were read from.
 
     The output layer is given those positions only: for a small model with a large vocabulary it is a third of the work.
