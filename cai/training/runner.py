@@ -19,6 +19,7 @@ from cai.training.base import Job, TrainingError, main_process
 from cai.training.lineage import fingerprint
 from cai.training.passthrough import bound, check_block
 from cai.training.ppo.stop import Stop, memory_told
+from cai.training.watch import forget_looks
 from cai.yamlfile import StrictModel, nearest
 
 INPUTS = "inputs.json"
@@ -98,8 +99,7 @@ def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
         return folder
     if main_process():
         write_json(path, now)
-        for name in ("watch.jsonl", "watch-reference.json", "best.safetensors"):  # of steps that were not kept
-            (job.out / name).unlink(missing_ok=True)
+        forget_looks(job.out)
     return None
 
 

@@ -26,6 +26,7 @@ from cai.training.base import Reward, main_process
 from cai.yamlfile import StrictModel
 
 LEAST_PROMPTS = 4  # for a paired test to mean anything
+LOOKS, REFERENCE, BEST = "watch.jsonl", "watch-reference.json", "best.safetensors"
 
 
 class WatchConfig(StrictModel):
@@ -155,6 +156,22 @@ def _silent(text: str) -> None:
     """Tells nobody."""
 
 
+def forget_looks(folder: Path) -> None:
+    """Remove the looks of steps that were not kept, before a training begins: they may be another's."""
+    for name in (LOOKS, REFERENCE, BEST):
+        (folder / name).unlink(missing_ok=True)
+
+
+def kept_step(path: Path) -> int | None:
+    """The step whose weights a file of the best look's holds; None where there is none."""
+    from safetensors import safe_open
+
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        return int((file.metadata() or {}).get("step", -1))
+
+
 class Watch:
     """The looks of one training, kept in `watch.jsonl` so that a resumed training goes on with them.
 
@@ -180,7 +197,7 @@ class Watch:
         say: Callable[[str], None] = _silent,
     ) -> None:
         self.config = config
-        self.path = folder / "watch.jsonl"
+        self.path = folder / LOOKS
         self.prompts = tuple(sorted(prompts, key=lambda prompt: prompt.id)[: config.prompts])
         self.total = total
         self._proxy = proxy
@@ -264,11 +281,15 @@ class Watch:
         told = judge_looks(self.looks, planned=self.config.looks(self.total), level=self.config.level)
         return told if self.config.stop else Verdict(False, told.best, told.why)
 
+    def best_by_gold(self) -> int | None:
+        """The best look's step; None where no gold score says which that is. A proxy rises by over-optimisation too."""
+        return self.verdict().best if self.looks and self.looks[-1].gold else None
+
     def _measures(self, answers: Sequence[str], entropy: Sequence[float]) -> dict[str, Any]:
         from cai.evals.measures import beside, measure_all
 
         if self._reference is None:
-            self._reference = _first(self.path.parent / "watch-reference.json", answers, entropy)
+            self._reference = _first(self.path.parent / REFERENCE, answers, entropy)
         ids = [prompt.id for prompt in self.prompts]
         lacking = self._say if not self.looks else _silent
         told = measure_all(answers, self._reference["answers"], ids, lacking=lacking)

@@ -23,6 +23,7 @@ from cai.training.ppo.config import Lora  # noqa: E402
 from cai.training.ppo.loop import Loop  # noqa: E402
 from cai.training.ppo.parts import Parts  # noqa: E402
 from cai.training.rewards import _combine, rules  # noqa: E402
+from cai.training.watch import BEST, kept_step  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
 from tests.training.test_ppo import SMALL, disturbed, job, rows, same_weights  # noqa: E402
 
@@ -133,6 +134,29 @@ def test_the_result_is_the_last_without_gold_and_the_best_with_it(tmp_path: Path
     assert told["step"] == (0 if gold else 4)
     assert f"weights of step {told['step']}" in (outcome.checkpoint / "README.md").read_text("utf-8")
     assert set(told.get("gold", {})) == ({"falls"} if gold else set())
+
+
+def test_looks_of_a_training_that_left_no_state_are_not_the_next_ones(tmp_path: Path, model: Path) -> None:
+    class Dies(tiny_rl.Share):
+        """Pays most, until it is killed."""
+
+        calls = 0
+
+        def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
+            self.calls += 1
+            if self.calls > 2:
+                raise KeyboardInterrupt
+            return [float(self.calls)] * len(answers)
+
+    watch = {"every": 1, "prompts": 4, "max_tokens": 3, "stop": False}
+    settings = {**SMALL, "updates": 2, "save_every": 10, "watch": watch}
+    more: dict[str, Any] = {"watched": tiny_rl.prompts(4)}
+    with pytest.raises(KeyboardInterrupt):
+        ppo.train(job(tmp_path, model, gold={"one": Dies("red")}, **more), ppo.Config.model_validate(settings))
+    assert kept_step(tmp_path / BEST) == 1
+    changed = ppo.Config.model_validate({**settings, "learning_rate": 1e-3})
+    outcome = ppo.train(job(tmp_path, model, gold={"one": Falling("red")}, **more), changed)
+    assert outcome.metrics["update"] == 0, "the best of its own looks"
 
 
 def test_the_lineage_says_what_was_paid_for(tmp_path: Path, model: Path) -> None:

@@ -18,7 +18,7 @@ from cai.training.algorithms._watching import Watching
 from cai.training.base import Job
 from cai.training.data import tokens
 from cai.training.models import load_model, load_tokenizer
-from cai.training.watch import WatchConfig
+from cai.training.watch import WatchConfig, kept_step
 from tests.training import tiny_rl
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
@@ -132,3 +132,24 @@ def test_the_best_looks_weights_come_back_and_no_others(tmp_path: Path, model: A
         model.model.norm.weight.fill_(3.0)
     looker.finish()
     assert float(model.model.norm.weight[0]) == 3
+
+
+def test_weights_lost_between_a_look_and_their_file_are_kept_when_it_is_passed_again(
+    tmp_path: Path, model: Any
+) -> None:
+    def looks_at(step: int) -> Watching:
+        looker = watching(tmp_path, model, every=1)
+        looker.on_train_begin(None, SimpleNamespace(global_step=step), None)
+        return looker
+
+    looks_at(0)
+    file = tmp_path / "best.safetensors"
+    file.unlink()  # as a kill right after the look leaves it
+    looks_at(0)
+    assert kept_step(file) == 0
+    written = file.stat().st_mtime_ns
+    looker = looks_at(0)
+    assert file.stat().st_mtime_ns == written
+    # What was not put back is not said to be the result.
+    looker.finish()
+    assert looker.step is None

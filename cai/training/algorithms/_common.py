@@ -86,16 +86,24 @@ def whole(job: Job, tokenizer: Any, settings: Any) -> Any:
 
 
 def finish(
-    job: Job, trainer: Any, tokenizer: Any, settings: StrictModel, data: Mapping[str, Any], metrics: dict[str, Any]
+    job: Job,
+    trainer: Any,
+    tokenizer: Any,
+    settings: StrictModel,
+    data: Mapping[str, Any],
+    metrics: dict[str, Any],
+    *,
+    step: int | None = None,
 ) -> Outcome:
-    """Write the checkpoint (by the main process) with its card and lineage."""
+    """Write the checkpoint (by the main process) with its card and lineage.
+
+    Args:
+        step: whose weights these are, where not the last's.
+    """
     # Sharded weights are gathered by all processes together; the model that is saved is then made anew from the parent.
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     if trainer.accelerator.is_main_process:
-        step = trainer.state.global_step
-        if "watch" in metrics and (job.out / "best.safetensors").is_file():  # there only where a gold score chose
-            step = metrics["watch"]["best_step"]
         if state is None:
             model = trainer.accelerator.unwrap_model(trainer.model)
         else:
@@ -111,7 +119,7 @@ def finish(
             data=data,
             metrics=metrics,
             rewards=rewards_of(job),
-            step=step,
+            step=trainer.state.global_step if step is None else step,
         )
     trainer.accelerator.wait_for_everyone()
     return Outcome(job.checkpoint, metrics)

@@ -119,7 +119,7 @@ def train_online(
     metrics = runner.run(job, trainer, resume, watch=watching)
     metrics |= watching.finish()
     data = {"digest": digest, "prompts": len(job.prompts)}
-    return finish(job, trainer, tokenizer, config, data, metrics)
+    return finish(job, trainer, tokenizer, config, data, metrics, step=watching.step)
 
 
 def check(job: Job, config: Any) -> None:

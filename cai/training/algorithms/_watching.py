@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
@@ -26,7 +25,7 @@ from cai.training.ppo.rollout import Processes, number, rows_of
 from cai.training.ppo.session import ends_of
 from cai.training.rollouts import Drawing
 from cai.training.rollouts.transformers import Sampler
-from cai.training.watch import Watch, WatchConfig
+from cai.training.watch import BEST, Watch, WatchConfig, kept_step
 
 ANSWERS_AT_ONCE = 16
 
@@ -51,8 +50,10 @@ class Watching(TrainerCallback):  # type: ignore[misc]
         self._processes = Processes(trainer.accelerator)
         self._sharded = bool(trainer.is_fsdp_enabled)
         self._parent: Any = None
-        self._best = job.out / "best.safetensors"
+        self._best = job.out / BEST
         self._prompts: tuple[tuple[int, ...], ...] = ()
+        self.step: int | None = None
+        """Whose weights were put back, in the main process; None: those of the last step are the result."""
         if self.watch.on:
             refuse_unreadable(job, trainer)
             self._prompts = tuple(
@@ -70,13 +71,18 @@ class Watching(TrainerCallback):  # type: ignore[misc]
 
     def _look_if_due(self, step: int) -> bool:
         """Whether the watch says that training should end; the same in every process."""
-        if not self.watch.planned(step) or not self._agreed(self.watch.due(step)):
+        if not self.watch.planned(step):
+            return False
+        if not self._agreed(self.watch.due(step)):
+            # A kill may have come between a look and its weights.
+            if self._agreed(self._processes.main and self.watch.best_by_gold() == step != kept_step(self._best)):
+                self._keep(step)
             return False
         answers, gaps, spread = self.answers()
         best = stop = False
         if self._processes.main:
             verdict = self.watch.look(step, answers, kl=sum(gaps) / len(gaps), entropy=spread)
-            best = bool(self.watch.looks[-1].gold) and verdict.best == step
+            best = self.watch.best_by_gold() == step
             stop = verdict.stop
             if stop:
                 self._job.say(f"stopped at step {step}: {verdict.why}; the result is step {verdict.best}")
@@ -185,6 +191,7 @@ class Watching(TrainerCallback):  # type: ignore[misc]
             return {}
         if self._agreed(self._processes.main and self._behind_best()):
             self._put_back()
+            self.step = self.watch.verdict().best
         if self._processes.main:
             with contextlib.suppress(MissingDependency):
                 self.watch.draw(self._job.out / "watch.png")
@@ -192,11 +199,8 @@ class Watching(TrainerCallback):  # type: ignore[misc]
 
     def _behind_best(self) -> bool:
         """Whether the best look is not the last, and its weights are here: a kill can have come before they were."""
-        best = self.watch.verdict().best
-        if best == self.watch.looks[-1].step or not self._best.is_file():
-            return False
-        with safe_open(self._best, framework="pt") as file:
-            return bool((file.metadata() or {}).get("step") == str(best))
+        best = self.watch.best_by_gold()
+        return best is not None and best != self.watch.looks[-1].step and best == kept_step(self._best)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def _put_back(self) -> None:

@@ -69,4 +69,4 @@ def train(job: Job, config: Config) -> Outcome:
     if held:
         told = trainer.evaluate()
         metrics |= {key: float(value) for key, value in told.items() if key in ("eval_loss", "eval_rewards/accuracies")}
-    return finish(job, trainer, tokenizer, config, data, metrics)
+    return finish(job, trainer, tokenizer, config, data, metrics, step=watching.step)

@@ -14,17 +14,16 @@ from cai.errors import InputError, MissingDependency
 from cai.records import content_hash
 from cai.store import read_rows
 from cai.training import lineage, models
-from cai.training.base import Job
+from cai.training.base import Job, main_process
+from cai.training.ppo import state
 from cai.training.ppo.config import Config
 from cai.training.ppo.loop import Loop
 from cai.training.ppo.parts import Parts
 from cai.training.ppo.rollout import Collector, Encoded, Processes, encode, number
 from cai.training.ppo.trackers import check_trackers, flat
 from cai.training.rollouts import Drawing, Sampler
-from cai.training.watch import Watch
+from cai.training.watch import BEST, Watch, forget_looks, kept_step
 from cai.yamlfile import Document, validate
-
-BEST = "best.safetensors"
 
 
 @dataclass
@@ -60,6 +59,8 @@ class Session:
         """Take a look where one is due; whether training should end with it. The best look's weights are kept."""
         step = self.loop.done
         if not self.agreed(self.processes.main and self.watch.due(step)):
+            if self.processes.main and self.watch.best_by_gold() == step != kept_step(self.job.out / BEST):
+                self._keep(step)  # a kill came between the look and its weights
             return False
         collector = self.loop.collector
         drawing = replace(
@@ -78,7 +79,7 @@ class Session:
             entropy = [float(figures["entropy"][r][: len(s.answer)].mean()) for r, s in enumerate(samples)]
             answers = [sample.text for sample in samples]
             verdict = self.watch.look(step, answers, kl=sum(gaps) / len(gaps), entropy=entropy)
-            if self._by_gold and verdict.best == step:
+            if self.watch.best_by_gold() == step:
                 self._keep(step)
             if verdict.stop:
                 self.job.say(f"stops after update {step}: {verdict.why}; the checkpoint is that of {verdict.best}")
@@ -88,11 +89,6 @@ class Session:
     def ended(self) -> bool:
         """Whether the looks so far, of an earlier call too, say that training should end."""
         return self.agreed(self.processes.main and bool(self.watch.looks) and self.watch.verdict().stop)
-
-    @property
-    def _by_gold(self) -> bool:
-        """Whether the looks say which weights are best. The proxy alone does not: it rises by over-optimisation."""
-        return bool(self.watch.looks) and bool(self.watch.looks[-1].gold)
 
     def _keep(self, step: int) -> None:
         from safetensors.torch import save_file
@@ -135,16 +131,14 @@ class Session:
 
     def _take_best(self) -> int:
         """Load the weights of the best look by gold, if there is one; the update that the weights are of."""
-        from safetensors import safe_open
+        from safetensors.torch import load_file
 
         path = self.job.out / BEST
-        best = self.watch.verdict().best
-        if self._by_gold and path.is_file():
-            with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("step") == str(best):
-                    self.parts.load_trained({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-                    return best
-        return self.loop.done
+        best = self.watch.best_by_gold()
+        if best is None or best != kept_step(path):
+            return self.loop.done
+        self.parts.load_trained(load_file(path))
+        return best
 
 
 @contextlib.contextmanager
@@ -170,6 +164,8 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
     if not tokenizer.chat_template:
         raise InputError("the tokenizer has no chat template", where=str(job.parent), mend="train sft first")
     prompts = encode(job.prompts, tokenizer, longest=config.max_prompt_tokens)
+    if main_process() and state.newest(job.steps) is None:
+        forget_looks(job.out)
     watch = Watch(
         job.out, config.watch, job.watched, total=config.updates, proxy=job.reward, gold=job.gold, say=job.say
     )
