@@ -73,15 +73,18 @@ def work(asked: Serving) -> Work:
     """
     place = runs.open_run(asked.run)
     made = people.judged(place)
-    axes = asked.axes or tuple(sorted({row.axis for row in made})) or ("",)
+    there = tuple(sorted({row.axis for row in made})) or ("",)
+    axes = asked.axes or there
+    about = axes[0] if axes != there else ""
     if asked.mode != "pairs":
         _check_mode(asked, axes)
     found, every = people.items(place, asked.items), people.items(place)
     hints = {(row.comparison_id, row.axis): p for row in made if (p := p_of_a(row)) is not None}
     gold = _gold(asked.gold, {item.comparison_id for item in found}, axes) if asked.gold else {}
-    tasks = desk.tasks_of(found, asked.mode, hints, gold)
+    tasks = desk.tasks_of(found, asked.mode, hints, gold, about)
     more, not_for = people.further(place, asked.items) if asked.items and asked.mode == "pairs" else ({}, {})
-    return Work(place, tasks, desk.tasks_of(every, asked.mode, hints), axes, more, not_for)
+    others = desk.tasks_of(every, asked.mode, hints, about=about)
+    return Work(place, tasks, others, axes, more, not_for)
 
 
 def _check_mode(asked: Serving, axes: tuple[str, ...]) -> None:

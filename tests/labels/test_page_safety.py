@@ -378,19 +378,25 @@ def test_ratings_ask_about_one_axis_and_refuse_what_they_cannot_honour(run: Path
     for more in ({"hint": True}, {"gold": tmp_path / "gold.jsonl"}):
         with pytest.raises(InputError, match="is about pairs"):
             application(serving(run, mode="ranking", axes=("kind",), **more))
-    desk = Desk(serving(run, mode="rating", axes=("kind",)))
 
-    async def go() -> None:
+    async def go(desk: Desk) -> None:
         client = await desk.login("ann")
-        task = (await client.get("/api/next")).json()["task"]
-        ratings = list(range(1, 1 + len(task["answers"])))
-        reply = await client.post("/api/verdict", json={**say(task), "said": {"ratings": ratings, "note": ""}})
-        assert reply.status_code == 200, reply.text
+        while task := (await client.get("/api/next")).json()["task"]:
+            ratings = list(range(1, 1 + len(task["answers"])))
+            reply = await client.post("/api/verdict", json={**say(task), "said": {"ratings": ratings, "note": ""}})
+            assert reply.status_code == 200, reply.text
 
-    asyncio.run(go())
-    desk.store.hand_over(desk.log)
-    desk.store.close()
-    assert {label.axis for label in read_labels(desk.log)} == {"kind"}
+    links: dict[str, str] = {}
+    for axis in ("kind", "helpful"):  # one page an axis, by the same person
+        desk = Desk(serving(run, mode="rating", axes=(axis,)))
+        desk.tokens = links = links or desk.tokens
+        asyncio.run(go(desk))
+        desk.store.hand_over(desk.log)
+        desk.store.close()
+    labels = effective(read_labels(desk.log))
+    pairs = [{label.comparison_id for label in labels if label.axis == axis} for axis in ("kind", "helpful")]
+    assert pairs[0] == pairs[1]
+    assert len(labels) == 2 * len(pairs[0]) > 0
 
 
 def test_what_a_merge_set_aside_gets_one_more_person(run: Path) -> None:

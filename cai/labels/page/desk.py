@@ -44,10 +44,12 @@ def tasks_of(
     mode: Mode,
     hints: Mapping[tuple[str, str], float] | None = None,
     gold: Mapping[str, Mapping[str, str]] | None = None,
+    about: str = "",
 ) -> list[Task]:
     """Tasks in the order of the items; in the other modes one a group, with all its answers that items name.
 
     Args:
+        about: in the other modes, the axis that is asked about where there are several: each is a task of its own.
         hints: the judge's probability of a, by comparison and axis.
         gold: right verdicts, by comparison and then by axis.
     """
@@ -72,16 +74,16 @@ def tasks_of(
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(item.group_id, []).append(item)
-    return [_group(group_id, found) for group_id, found in groups.items()]
+    return [_group(group_id, found, about) for group_id, found in groups.items()]
 
 
-def _group(group_id: str, items: Sequence[Item]) -> Task:
+def _group(group_id: str, items: Sequence[Item], about: str) -> Task:
     answers = {candidate.id: candidate for item in items for candidate in (item.a, item.b)}
     place = {name: number for number, name in enumerate(answers)}
     comparisons = {(place[item.a.id], place[item.b.id]): item.comparison_id for item in items}
     first = items[0]
     return Task(
-        group_id,
+        f"{group_id} {about}" if about else group_id,
         group_id,
         first.prompt_id,
         first.messages,
