@@ -249,7 +249,8 @@ def votes_of_run(run: Path, *, axis: str = "") -> VoteTable:
     there = sorted({label.axis for label in labels})
     if axis not in there:
         named = " or ".join(name or "''" for name in there)
-        raise InputError(f"nobody has labelled anything on the axis {axis!r}", mend=f"--axis {named}")
+        mend = f"--axis {named}" if there else "answers to gold items are no votes"
+        raise InputError(f"nobody has labelled anything on the axis {axis!r}", mend=mend)
     return votes_of(labels, axis=axis)
 
 

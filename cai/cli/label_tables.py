@@ -77,7 +77,7 @@ def _show_gold(console: Console, gold: Mapping[str, Any]) -> None:
 def _table(title: str, first: str, *others: str) -> Table:
     """A table whose first column gives way to the figures, by folding its names, but never to nothing."""
     table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column(first, overflow="fold", min_width=12, max_width=30)
+    table.add_column(first, overflow="fold", min_width=9, max_width=30)
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
     return table

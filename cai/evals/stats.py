@@ -87,15 +87,16 @@ def share_interval(
 ) -> Interval:
     """Interval of the mean of values in [0, 1].
 
-    Wilson's where every cluster has one value, and, with the number of clusters as n, where all values agree (a
-    bootstrap would have no width); else the percentiles of a bootstrap over clusters.
+    Wilson's where every cluster has one value, and, with the number of clusters as n, where all clusters have the same
+    mean (a bootstrap would have no width); else the percentiles of a bootstrap over clusters.
     """
     kept = array(values)
-    count = len(set(clusters))
-    if count == 1:  # a bootstrap over one cluster has no width
-        return wilson(float(kept.mean()), 1, level=level)
-    if count == len(kept) or np.ptp(kept) == 0:
-        return wilson(float(kept.mean()) if len(kept) else 0.0, count, level=level)
+    if not len(kept):
+        return wilson(0.0, 0, level=level)
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    means = np.bincount(index, weights=kept) / np.bincount(index)
+    if len(means) == len(kept) or np.ptp(means) < 1e-12:
+        return wilson(float(kept.mean()), len(means), level=level)
     return _percentiles(bootstrap_means(kept, clusters, seed=seed, draws=draws), level)
 
 

@@ -47,6 +47,10 @@ def test_an_interval_without_spread_still_has_a_width() -> None:
     ten = stats.share_interval([1.0] * 40, [index // 4 for index in range(40)], seed=0)
     assert ten == stats.wilson(1.0, 10)
     assert ten.low < 0.75
+    # Nor has a bootstrap any where two prompts of three answers each have the same share.
+    assert stats.share_interval([1, 1, 0, 0, 1, 1], list("pppqqq"), seed=0) == stats.wilson(2 / 3, 2)
+    assert stats.share_interval([1.0, 0.0], ["p", "p"], seed=0) == stats.wilson(0.5, 1)
+    assert stats.share_interval([], [], seed=0) == stats.wilson(0.0, 0)
 
 
 def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from cai.cli.label_tables import show_agreement
 from cai.cli.main import app
 from cai.labels.annotators import at_random, gold_rates, on_gold, ordinary, reliability
 from cai.labels.persons import each_person, pairs_of_people
@@ -124,3 +125,14 @@ def test_the_tables_are_readable_at_80_columns(tmp_path: Path) -> None:
     )
     assert told["annotators"]["w001"]["agrees"]["ci"] is not None
     assert told["pairs"][0]["cohen_kappa"]["ci"] is not None
+
+
+def test_the_widest_figures_fit_80_columns_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    widest = {"value": -0.5, "ci": [-1.0, -0.2]}
+    keys = ("observed", "alpha_nominal", "alpha_ordinal", "fleiss_kappa", "ac1")
+    counts = {"votes": 12345, "tasks": 12345, "workers": 123}
+    show_agreement({**counts, **dict.fromkeys(keys, widest), "annotators": {}, "pairs": []})
+    assert capsys.readouterr().out.count("-0.50 [-1.00 -0.20]") == len(keys)
