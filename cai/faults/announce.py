@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from cai.faults.text import opening
+from cai.faults.text import opening, straight
 
 _I = re.IGNORECASE
 
@@ -34,11 +34,20 @@ _REWORK = (
     r"tighten|expand|optimi[sz](?:e|ing)|simplif(?:y|ying)|updat(?:e|ing)|clean(?:ing)? up|tidy(?:ing)? up|debug|"
     r"reformat|tone down|make|turn|check)"
 )
+_MEND = (
+    rf"(?:{_REWORD}|improv(?:e|ing)|correct(?:ing)?|fix(?:ing)?|polish(?:ing)?|shorten(?:ing)?|condens(?:e|ing)|"
+    r"optimi[sz](?:e|ing)|simplif(?:y|ying)|clean(?:ing)? up|debug)"
+)
 _ITS = r"(?:my|this|these|that|those|the|our|his|her|their|its|your|a|an|following|each)"
 _IT = r"(?:this|it|these|that|them|the following)"
 _WANTS = re.compile(
     rf"\b{_REWORK}(?: \w+)? {_ITS}(?: [\w'-]+){{0,3}}? {_TEXTS}\b|"
-    rf"\b{_REWORD} {_IT}\b|\b{_REWORK} {_IT}\b[^.!?\n]{{0,60}}[:\n\"`]|"
+    rf"\b{_REWORD} {_IT}\b|\b{_REWORK} {_IT}\b[^.!?\n]{{0,60}}[:\n\"`]|\b{_MEND} the following\b|"
+    # The text itself as the object: "Rephrase 'you are late'", "Rewrite in French: ...", "Correct: ...".
+    rf"\b{_REWORD}(?: [\w-]+){{0,3}}(?::| [\"'`])|\b{_MEND}(?::| [\"'`])|"
+    # "Is 'me go' good English?", "Is my grammar right?", "Any typos?"
+    r"[\"'`.!?] (?:is|was) (?:it|this|that) (?:\w+ )?correct\b|\bgood english\b|\btypos?\b|"
+    r"\b(?:my|its|this|the) (?:grammar|spelling|punctuation|wording|phrasing)\b|\bproof-?read|"
     r"\b(?:improved|better|revised|rewritten|corrected|shorter|simpler|new|polished|edited) version\b|"
     r"\bchange-?log\b|\b(?:grammar|spelling) (?:check|mistakes?|errors?)\b",
     _I,
@@ -149,7 +158,7 @@ _IN_THIS = re.compile(
 
 def wants_revision(asked: str) -> bool:
     """Whether the user asks to have a text reworked: then a preamble and remarks about that are the answer."""
-    return _WANTS.search(asked) is not None
+    return _WANTS.search(straight(asked)) is not None
 
 
 def mentions_answer(asked: str) -> bool:
