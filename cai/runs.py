@@ -48,7 +48,7 @@ RESULTS = (
         "metrics.json",
     ),
     *("merged.jsonl", "merge.json", "merge-explained.jsonl", "merge-quarantine.jsonl"),
-    *("sft", "preferences", "preferences-merged"),
+    *("sft", "sft_hf_cai", "preferences", "preferences-merged"),
 )
 JOURNALS = {"revise": "journal.jsonl", "sample": "sampled.jsonl", "judge": "judged.jsonl"}
 """By stage."""

@@ -68,7 +68,10 @@ def fingerprint(config: Config) -> str:
 
 def _place(url: str) -> str:
     """Which server a URL means: a port of this machine is whatever was free, any other host and port is a service."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url  # no address at all: asking it will say so
     host = parts.hostname or ""
     try:
         here = host == "localhost" or ipaddress.ip_address(host).is_loopback

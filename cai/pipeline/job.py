@@ -125,12 +125,17 @@ def _one_place_each(loaded: LoadedRecipe, fingerprints: Mapping[str, str]) -> No
         config = loaded.models[role][1]
         url = getattr(config, "url", "")
         other, there = first.setdefault(print_, (role, url))
-        if url != there and not getattr(config, "identity", ""):
+        if _address(url) != _address(there) and not getattr(config, "identity", ""):
             raise InputError(
                 f"and {other} ask one model name at two addresses of this machine, {url} and {there}",
                 where=f"models.{role}",
                 mend="give each an `identity`, the same if the same weights answer at both",
             )
+
+
+def _address(url: str) -> str:
+    """Host and port; how the rest is written tells no two servers apart that have one fingerprint."""
+    return url.partition("//")[2].partition("/")[0].lower()
 
 
 def _rule(loaded: LoadedRecipe, calibration: Calibration | None) -> Rule:

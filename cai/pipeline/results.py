@@ -175,9 +175,13 @@ def explain(folder: Path, id: str) -> Explanation | Decisions:
     place = runs.open_run(folder)
     # The run's own copy: the constitution may have been edited since.
     job = prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
-    if not place.journal.is_file():
-        raise InputError("no row of this run is finished yet", where=str(folder))
     titles = {bound.id: bound.principle.title for bound in job.constitution.principles}
+    if not place.journal.is_file():
+        # Nothing was revised; answers may have been compared all the same.
+        compared = _decisions(job, place, id, titles)
+        if compared is None:
+            raise InputError("no row was revised yet, and no preference has this id", where=str(folder))
+        return compared
     with Log(place.journal, read_only=True) as journal:
         ids = [prompt.id for prompt in read_prompts(place)]
         rows = (journal.get(prompt_id) for prompt_id in ids)

@@ -510,6 +510,7 @@ def test_a_server_on_this_machine_may_come_back_on_another_port() -> None:
     assert fingerprint(Config(url=urls[0], model="m", identity="one")) != fingerprint(Config(url=urls[0], model="m"))
     moved = [Config(url=url, model="m", identity="ours") for url in ("http://old/v1", "https://new:444/v1")]
     assert len({fingerprint(each) for each in moved}) == 1
+    assert fingerprint(Config(url="http://[::1/v1", model="m"))  # no address: that is for the client to say
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": 3}])

@@ -126,6 +126,9 @@ def test_preferences_alone_need_no_revising(recipe: Path) -> None:
     assert not {"revise", "sft"} & metrics.keys()
     assert not (run / "sft").exists()
     assert json.loads(cai("status", "alone", "--json").stdout)["stages"]["export"] == {"state": "done", "rows": {}}
+    preference = rows(run / "preferences.jsonl")[0]["id"]
+    assert preference in cai("why", "alone", preference, "--json").stdout
+    assert "no preference has this id" in cai("why", "alone", "f" * 24, ok=False).stderr
     # The SFT data do need it, and say so.
     told = cai("export", "recipe.yaml", *alone, ok=False).stderr
     assert "24 rows of the stage `revise` are not finished" in told
@@ -218,6 +221,9 @@ def test_sft_data_in_hugging_faces_columns(recipe: Path) -> None:
     texts = {row["id"]: row["text"] for row in rows(run / "responses.jsonl")}
     assert {row["revision_response"] for row in made} <= set(texts.values())
     assert all(all(row.values()) for row in made)
+    cai("run", "recipe.yaml", "--set", "seed=77", "--update")
+    assert not (run / "sft_hf_cai").exists(), "it was made from the old answers"
+    assert (run / "history" / "001" / "sft_hf_cai").is_dir()
 
 
 def test_why_tells_every_vote(recipe: Path) -> None:

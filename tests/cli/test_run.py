@@ -401,6 +401,8 @@ def test_one_model_name_at_two_ports_of_this_machine_is_refused_unless_named(pro
     assert "ask one model name at two addresses of this machine" in told
     assert "identity" in told
     cai("run", "recipe.yaml", "--dry-run", "--set", models(", identity: same"))
+    slash = models().replace("127.0.0.1:2/v1", "127.0.0.1:1/v1/")  # one server, written in two ways
+    cai("run", "recipe.yaml", "--dry-run", "--set", slash)
 
 
 def test_the_card_names_only_models_that_took_part(project: Project) -> None:
