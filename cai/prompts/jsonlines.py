@@ -17,7 +17,7 @@ Shape = Callable[[Any, str, ReadOptions], Row]
 def read(path: Path, options: ReadOptions, tick: Tick | None, shape: Shape) -> Iterator[Row | BadRow]:
     """The rows of a JSONL file, made by `shape`; blank lines are skipped.
 
-    A last line that is no JSON and that nothing ends is where a copy of the file broke off.
+    A last line that begins a row and that nothing ends is where a copy of the file broke off.
     """
     for found in lines(path, tick):
         line = found if isinstance(found, BadRow) else decoded(path, *found)
@@ -31,7 +31,8 @@ def read(path: Path, options: ReadOptions, tick: Tick | None, shape: Shape) -> I
         try:
             yield shape(json.loads(text), where, options)
         except json.JSONDecodeError as error:
-            broken_off = number > 1 and isinstance(found, tuple) and not found[1].endswith(b"\n")
+            begun = number > 1 and text.lstrip().startswith("{")  # no row ends in the "]" of one long document
+            broken_off = begun and isinstance(found, tuple) and not found[1].endswith(b"\n")
             yield BadRow(where, _reason(error, text, number), torn=broken_off)
         except RecursionError:
             yield BadRow(where, "nested too deeply")

@@ -134,6 +134,14 @@ def test_a_torn_file_is_an_error_unless_it_is_allowed(tmp_path: Path) -> None:
         (tmp_path / "out.jsonl").unlink()
 
 
+def test_a_json_document_over_many_lines_is_not_called_torn(tmp_path: Path) -> None:
+    for text in ('[\n  {"prompt": "a"},\n  5\n]', '{\n  "prompt": "a"\n}'):
+        (tmp_path / "1.jsonl").write_text(text)
+        with pytest.raises(InputError, match="jq -c") as told:
+            import_prompts([tmp_path / "1.jsonl"], tmp_path / "out.jsonl")
+        assert "torn" not in str(told.value)
+
+
 def test_outputs_are_not_overwritten_unasked(tmp_path: Path) -> None:
     source, out = write(tmp_path / "1.jsonl", "a"), write(tmp_path / "out.jsonl", "old")
     with pytest.raises(InputError, match="--force"):
