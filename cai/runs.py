@@ -9,7 +9,7 @@
     journal.jsonl, sampled.jsonl, judged.jsonl     finished rows of each stage, in the order in which they finished
     attempts.jsonl     one row each time the run was started: when, how long, how it ended
     run.log            what was printed
-    responses.jsonl, quarantine.jsonl, sft/, metrics.json      the results, written when all rows are finished
+    responses.jsonl, quarantine.jsonl, sft/, sft_hf_cai/, metrics.json      the results, written when all is finished
     samples.jsonl, groups.jsonl, votes.jsonl, preferences.jsonl, preferences/FORMAT/      the same of judging
     labels.jsonl       what people said: events, appended, never replaced; labels.sqlite: of the labelling page
     merged.jsonl, merge.json, merge-explained.jsonl, merge-quarantine.jsonl, preferences-merged/    made by `cai merge`

@@ -87,11 +87,14 @@ class Calibration:
             )
         differing = [key for key in decisive if self.fitted_on[key] != asked[key]]
         if differing:
+            mend = "fit it anew with `cai eval judge --calibrate`, asking the same questions"
+            if asked.get("axes") or not asked.get("need_both", True):
+                mend = "fitted are verdicts over all axes that need both orders; leave out the calibration, or ask so"
             raise InputError(
                 f"was fitted to {_told(self.fitted_on)}, and this is {_told(asked)}; "
                 f"what differs: {', '.join(differing)}",
                 where=where,
-                mend="fit it anew with `cai eval judge --calibrate`, asking the same questions",
+                mend=mend,
             )
 
     def saw(self, prompt_id: str) -> bool:

@@ -304,6 +304,7 @@ def test_a_calibration_of_other_questions_or_another_judge_is_refused(recipe: Pa
         told = cai("run", "recipe.yaml", *apply, "--set", change, ok=False).stderr
         assert "calibration mild" in told
         assert what in told.partition("what differs:")[2]
+        assert ("fit it anew" in told) == (what not in ("axes", "need_both")), "cai eval judge asks no such questions"
     told = cai("run", "recipe.yaml", *apply, "--set", "judge.options={min_mass: 0.3}", ok=False).stderr
     assert "its options or its prompt is another" in told
     save_calibration(recipe / "old.json", dataclasses.replace(fitted, fitted_on={}))
