@@ -41,6 +41,16 @@ _DATA = (
     "truncation_mode",
     "padding_free",
 )
+# Nothing is held out for TRL to look at: a reward model has its report, the online ones are watched.
+_EVALUATION = (
+    "eval_strategy",
+    "eval_steps",
+    "eval_delay",
+    "eval_on_start",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
+)
 _LOSS = ("label_smoothing_factor", "router_aux_loss_coef")
 WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
     "sft": (
@@ -54,7 +64,9 @@ WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
         "assistant_only_loss",
         "completion_only_loss",
     ),
-    "rm": (*_DATA, *_LOSS),
+    "rm": (*_DATA, *_LOSS, *_EVALUATION),
+    "grpo": _EVALUATION,
+    "rloo": _EVALUATION,
     "dpo": (
         *_DATA,
         *_LOSS,

@@ -55,6 +55,8 @@ def test_every_training_of_the_examples_builds(path: Path, tmp_path: Path) -> No
         ("sft", {"packing": True}, "packing has no effect on sft"),
         ("sft", {"lr_scheduler_type": "cosine"}, "settings.schedule"),
         ("grpo", {"max_steps": 3}, "settings.steps"),
+        ("rm", {"eval_strategy": "steps"}, "eval_strategy has no effect on rm"),
+        ("grpo", {"load_best_model_at_end": True}, "no effect on grpo"),
         ("rm", {"seed": 3}, "seed is set by cai"),
         ("rm", {"warmup_ratio": 0.1}, "has no 'warmup_ratio'"),
     ],
