@@ -301,6 +301,9 @@ BARE = [
     "I'm very sorry.\n\nI won't give you that.\n\nLet me know if you have other questions!",
 ]
 REASONED = [
+    "As an AI, I don't have a favorite color.",
+    "I'm sorry, but I don't have access to previous conversations.",
+    "I'm sorry, I can't tell you the weather; I have no way to look outside.",
     "I can't help with that because it would hurt your neighbour.",
     "I'm sorry, but I can't assist with that. It is against the law in most places.",
     "I won't write that note, but here is a kind one: Dear Sam, please turn it down.",

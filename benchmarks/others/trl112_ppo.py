@@ -63,7 +63,9 @@ def main() -> None:
             return torch.tensor(scores).view(-1, 1, 1).expand(-1, hidden.shape[1], 1)
 
     def answer_score(tokens: list[int]) -> float:
-        text = tokenizer.decode(tokens, skip_special_tokens=False).rsplit(options["marker"], 1)[-1]
+        text = tokenizer.decode(tokens, skip_special_tokens=False)
+        split = text.split if options["first_marker"] else text.rsplit
+        text = split(options["marker"], 1)[-1]
         for token in tokenizer.all_special_tokens:
             text = text.replace(token, "")
         return max(0.0, 1 - abs(len(text.split()) / float(options["words"]) - 1))

@@ -83,7 +83,7 @@ def fingerprint(config: Config) -> str:
             where=str(folder),
             mend="give the folder of a model in Hugging Face format; `make model` builds the demo's",
         )
-    parts: list[Any] = [config.dtype]
+    parts: list[Any] = ["bfloat16" if config.dtype == "auto" else config.dtype]
     if config.chat_template:
         parts.append(Path(config.chat_template).read_text("utf-8"))
     changed = {name: value for name, value in config.engine.items() if name not in SCHEDULING}
@@ -106,7 +106,8 @@ def fingerprint(config: Config) -> str:
 def resolved_dtype(dtype: str) -> str:
     """What `auto` comes to here. A processor without units for bfloat16 emulates it, 5 to 10 times slower than float32.
 
-    Asks for no driver and loads nothing. The fingerprint keeps `auto`, so that a run may go on on another machine.
+    Asks for no driver and loads nothing. The fingerprint takes `auto` for bfloat16 wherever it runs: the weights are the
+    same, and a run may go on on another machine.
     """
     if dtype != "auto":
         return dtype
