@@ -106,8 +106,8 @@ def fingerprint(config: Config) -> str:
 def resolved_dtype(dtype: str) -> str:
     """What `auto` comes to here. A processor without units for bfloat16 emulates it, 5 to 10 times slower than float32.
 
-    Asks for no driver and loads nothing. The fingerprint takes `auto` for bfloat16 wherever it runs: the weights are the
-    same, and a run may go on on another machine.
+    Asks for no driver and loads nothing. The fingerprint takes `auto` for bfloat16 wherever it runs: the weights are
+    the same, and a run may go on on another machine.
     """
     if dtype != "auto":
         return dtype

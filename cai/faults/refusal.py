@@ -124,7 +124,8 @@ _CLOSES = re.compile(
 # A reason (also that one lacks what it takes: eyes, memory, tastes), or help beside the refusal.
 _REASONED = re.compile(
     r"\b(?:(?:i|we) (?:(?:don't|do not) (?:actually |really |personally )?(?:have|know|remember|recall|experience)|"
-    r"have no|lack)|because|since|due to|for (?:safety|legal|ethical|privacy|medical|security) reasons|so that|in order to|"
+    r"have no|lack)|"
+    r"because|since|due to|for (?:safety|legal|ethical|privacy|medical|security) reasons|so that|in order to|"
     r"(?:as|which|that|this|it|doing so|they) (?:\w+ )?(?:is|are|would|could|can|may|might|goes|violates?|breaks?|"
     r"harms?)|"
     r"instead|however|although|though|rather|without|"
