@@ -17,8 +17,7 @@ medians. The others run in processes of their own right after. Output lengths ar
 second are compared, not seconds. Fewer rows for the slow ones: they are in a steady state after their first batch.
 
 Four rows a seat by default: the last rows of a run still have three steps to go one after another, with ever fewer
-beside them, which `raw` has not. The share of that tail falls with rows per seat (beside `raw`, with one row: 0.76,
-with two: 0.88), and real runs have hundreds.
+beside them, which `raw` has not. The share of that tail falls with rows per seat, and real runs have hundreds.
 """
 
 from __future__ import annotations
