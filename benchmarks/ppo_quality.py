@@ -9,8 +9,8 @@ answer does not end. A model this small makes several seeds affordable, of which
 a larger one would be one draw.
 
 Of each seed: TRL's mean reward and KL over its last quarter of updates, and the reward of ours, averaged over windows
-as long, where it comes to that KL (between two windows by a straight line; at its end if it never does). The claim is that
-ours is not worse by more than `MARGIN`, a hundredth of the distance from the worst reward to the best.
+as long, where it comes to that KL (between two windows by a straight line; at its end if it never does). The claim is
+that ours is not worse by more than `MARGIN`, a hundredth of the distance from the worst reward to the best.
 """
 
 from __future__ import annotations
