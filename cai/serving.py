@@ -53,7 +53,7 @@ class Work:
 
     Attributes:
         others: tasks of the run that are not handed out now.
-        more, not_for: of pairs that were set aside, how many further people, and who has spoken already.
+        more, not_for: of tasks whose pair was set aside, how many further people, and who has spoken already.
     """
 
     place: RunFolder
@@ -75,7 +75,7 @@ def work(asked: Serving) -> Work:
     made = people.judged(place)
     there = tuple(sorted({row.axis for row in made})) or ("",)
     axes = asked.axes or there
-    about = axes[0] if axes != there else ""
+    about = "+".join(sorted(axes)) if set(axes) != set(there) else ""
     if asked.mode != "pairs":
         _check_mode(asked, axes)
     found, every = people.items(place, asked.items), people.items(place)
@@ -84,7 +84,15 @@ def work(asked: Serving) -> Work:
     tasks = desk.tasks_of(found, asked.mode, hints, gold, about)
     more, not_for = people.further(place, asked.items) if asked.items and asked.mode == "pairs" else ({}, {})
     others = desk.tasks_of(every, asked.mode, hints, about=about)
-    return Work(place, tasks, others, axes, more, not_for)
+    by_pair = {name: task.id for task in tasks for name in task.comparisons.values()}
+    return Work(
+        place,
+        tasks,
+        others,
+        axes,
+        {by_pair[name]: count for name, count in more.items() if name in by_pair},
+        {by_pair[name]: who for name, who in not_for.items() if name in by_pair},
+    )
 
 
 def _check_mode(asked: Serving, axes: tuple[str, ...]) -> None:

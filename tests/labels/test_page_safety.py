@@ -399,6 +399,29 @@ def test_ratings_ask_about_one_axis_and_refuse_what_they_cannot_honour(run: Path
     assert len(labels) == 2 * len(pairs[0]) > 0
 
 
+def test_pages_of_one_axis_each_ask_the_same_person_about_the_same_pairs(run: Path) -> None:
+    two_axes(run)
+
+    async def go(desk: Desk, axis: str) -> None:
+        client = await desk.login("ann")
+        while task := (await client.get("/api/next")).json()["task"]:
+            said = {"axes": {axis: {"verdict": "left", "strength": None}}, "note": ""}
+            reply = await client.post("/api/verdict", json={**say(task), "said": said})
+            assert reply.status_code == 200, reply.text
+
+    links: dict[str, str] = {}
+    for axis in ("kind", "helpful"):
+        desk = Desk(serving(run, axes=(axis,)))
+        desk.tokens = links = links or desk.tokens
+        asyncio.run(go(desk, axis))
+        desk.store.hand_over(desk.log)
+        desk.store.close()
+    labels = effective(read_labels(desk.log))
+    pairs = [{label.comparison_id for label in labels if label.axis == axis} for axis in ("kind", "helpful")]
+    assert pairs[0] == pairs[1]
+    assert len(labels) == 2 * len(pairs[0]) > 0
+
+
 def test_what_a_merge_set_aside_gets_one_more_person(run: Path) -> None:
     rows = [json.loads(line) for line in (run / "preferences.jsonl").read_text("utf-8").splitlines()]
     name = rows[0]["comparison_id"]

@@ -49,7 +49,7 @@ def tasks_of(
     """Tasks in the order of the items; in the other modes one a group, with all its answers that items name.
 
     Args:
-        about: in the other modes, the axis that is asked about where there are several: each is a task of its own.
+        about: the axes that are asked about, where those are not all: what is asked elsewhere is a task of its own.
         hints: the judge's probability of a, by comparison and axis.
         gold: right verdicts, by comparison and then by axis.
     """
@@ -59,7 +59,7 @@ def tasks_of(
             told.setdefault(name, {})[axis] = p
         return [
             Task(
-                item.comparison_id,
+                f"{item.comparison_id} {about}" if about else item.comparison_id,
                 item.group_id,
                 item.prompt_id,
                 item.messages,
