@@ -188,7 +188,7 @@ def ours(told: dict[str, Any]) -> None:
         | {
             "temperature": told["temperature"],
             "missing_eos": {"how": "penalty", "value": told["missing_eos_penalty"]},
-            "kl": {"coefficient": told["kl"], **told.get("kl_budget", {})},
+            "kl": {"coefficient": told["kl"]},
             "learning_rate": told["lora_learning_rate"] if best else told["learning_rate"],
             "lora": {"rank": 16, "alpha": 32} if best else None,
             "value": "shared" if best else "separate",
