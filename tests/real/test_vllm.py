@@ -72,7 +72,10 @@ def test_the_main_job_killed_and_resumed(tmp_path: Path, cai: Cai, model: Path) 
     assert len(set(keys)) == len(keys)
     # What the killed attempt had generated was not generated again.
     assert usage["fresh_requests"] == len(keys) - asked or usage["fresh_requests"] == len(keys) - asked + 1
-    assert all(row["text"] and row["model"].startswith("smollm2") for row in responses if "empty" not in row["flags"])
+    # A model this small now and then criticises with nothing; such a round is recorded as skipped.
+    made = [row for row in responses if row["finish_reason"] != "skipped"]
+    assert len(made) > 12
+    assert all(row["text"] and row["model"].startswith("smollm2") for row in made if "empty" not in row["flags"])
     assert {row["critique"] is not None for row in responses if row["round"] > 0} == {True}
 
     sft = rows(run / "sft" / "train.jsonl")
