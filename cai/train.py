@@ -30,7 +30,7 @@ from cai.runs import RunFolder
 from cai.stages.export import split_of
 from cai.store import Lock, Log, write_json
 from cai.training import algorithms
-from cai.training.base import Job, Outcome, Reward, main_process
+from cai.training.base import Job, Outcome, Reward, leave_processes, main_process
 from cai.training.data import PairSource
 from cai.training.rewards import Ask, Tools
 from cai.yamlfile import Document, StrictModel, validate
@@ -120,6 +120,7 @@ def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
         outcome: Outcome = prepared.algorithm.train(job, prepared.settings)
         if main_process():
             write_json(job.out / "metrics.json", outcome.metrics)
+        leave_processes()
         return outcome
 
 

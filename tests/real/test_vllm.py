@@ -78,11 +78,14 @@ def test_the_main_job_killed_and_resumed(tmp_path: Path, cai: Cai, model: Path) 
     assert all(row["text"] and row["model"].startswith("smollm2") for row in made if "empty" not in row["flags"])
     assert {row["critique"] is not None for row in responses if row["round"] > 0} == {True}
 
-    sft = rows(run / "sft" / "train.jsonl")
-    assert sft
+    # Whether a model this small, cut off this early, wrote anything clean is luck; that the counts agree is not.
+    files = [run / "sft" / f"{split}.jsonl" for split in ("train", "test")]
+    sft = [row for file in files if file.is_file() for row in rows(file)]
+    assert len(sft) == told["sft"]["rows"]
     assert all(row["messages"][-1]["role"] == "assistant" for row in sft)
-    story = json.loads(cai("why", str(run), sft[0]["id"], "--json").stdout)
-    assert story["id"] == sft[0]["id"]
+    known = [row["id"] for row in sft] or [responses[0]["prompt_id"]]
+    story = json.loads(cai("why", str(run), known[0], "--json").stdout)
+    assert story["id"] == known[0]
     status = json.loads(cai("status", str(run), "--json").stdout)["stages"]["revise"]
     assert status["left"] == 0
     assert status["done"] + status["quarantined"] == 12
@@ -172,7 +175,7 @@ async def main():
     mixed += [backend.generate(Request((filler,), drawn, seed)) for seed in range(6)]
     found["mixed"] = [a.completion_tokens for a in await asyncio.gather(*mixed)]
     found["cached"] = (await backend.generate(Request((filler,), drawn, 1))).cached_tokens
-    found["finish"] = answers[0].finish_reason
+    found["finish"] = (await backend.generate(Request(questions[0], Sampling(max_tokens=3), 1))).finish_reason
     try:
         await backend.generate(Request(questions[0], Sampling(max_tokens=2048), 1))
     except ContextOverflow as error:

@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from cai.training import algorithms
-from cai.training.base import Job, TrainingError
+from cai.training.base import Job, TrainingError, leave_processes
 from tests.training import tiny_rl
 from tests.training.test_algorithms import job, losses
 
@@ -122,3 +122,4 @@ if __name__ == "__main__":
         setattr(loading, name, _empty(getattr(loading, name)))
     torch.set_num_threads(1)
     train(watched(Path(sys.argv[1]), sys.argv[2], "together"))
+    leave_processes()
