@@ -105,7 +105,7 @@ def fingerprint(config: Config) -> str:
 
 
 def resolved_dtype(dtype: str) -> str:
-    """What `auto` comes to here. A processor without units for bfloat16 emulates it, 5 to 10 times slower than float32.
+    """What `auto` comes to here. A processor without units for bfloat16 emulates it, several times slower than float32.
 
     Asks for no driver and loads nothing. The fingerprint takes `auto` for bfloat16 wherever it runs: the weights are
     the same, and a run may go on on another machine.
@@ -297,7 +297,7 @@ def keep_freed_memory() -> bool:
     """Have glibc keep large freed blocks instead of giving each back to the kernel; whether it could be done.
 
     Else every large tensor of a prefill is made of new pages, which the kernel clears one by one: on a virtual machine
-    that took up to four times as long as the arithmetic on it (silu of 50 MB: 58 ms, with this 16 ms).
+    that took up to four times as long as the arithmetic on it (see `benchmarks/cpu_arithmetic.py`).
     """
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
     try:
