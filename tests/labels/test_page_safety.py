@@ -379,39 +379,23 @@ def test_ratings_ask_about_one_axis_and_refuse_what_they_cannot_honour(run: Path
         with pytest.raises(InputError, match="is about pairs"):
             application(serving(run, mode="ranking", axes=("kind",), **more))
 
-    async def go(desk: Desk) -> None:
-        client = await desk.login("ann")
-        while task := (await client.get("/api/next")).json()["task"]:
-            ratings = list(range(1, 1 + len(task["answers"])))
-            reply = await client.post("/api/verdict", json={**say(task), "said": {"ratings": ratings, "note": ""}})
-            assert reply.status_code == 200, reply.text
 
-    links: dict[str, str] = {}
-    for axis in ("kind", "helpful"):  # one page an axis, by the same person
-        desk = Desk(serving(run, mode="rating", axes=(axis,)))
-        desk.tokens = links = links or desk.tokens
-        asyncio.run(go(desk))
-        desk.store.hand_over(desk.log)
-        desk.store.close()
-    labels = effective(read_labels(desk.log))
-    pairs = [{label.comparison_id for label in labels if label.axis == axis} for axis in ("kind", "helpful")]
-    assert pairs[0] == pairs[1]
-    assert len(labels) == 2 * len(pairs[0]) > 0
-
-
-def test_pages_of_one_axis_each_ask_the_same_person_about_the_same_pairs(run: Path) -> None:
+@pytest.mark.parametrize("mode", ["pairs", "rating"])
+def test_pages_of_one_axis_each_ask_the_same_person_about_the_same_pairs(run: Path, mode: str) -> None:
     two_axes(run)
 
     async def go(desk: Desk, axis: str) -> None:
         client = await desk.login("ann")
         while task := (await client.get("/api/next")).json()["task"]:
-            said = {"axes": {axis: {"verdict": "left", "strength": None}}, "note": ""}
-            reply = await client.post("/api/verdict", json={**say(task), "said": said})
+            verdict = {"axes": {axis: {"verdict": "left", "strength": None}}, "note": ""}
+            ratings = {"ratings": list(range(1, 1 + len(task["answers"]))), "note": ""}
+            body = {**say(task), "said": verdict if mode == "pairs" else ratings}
+            reply = await client.post("/api/verdict", json=body)
             assert reply.status_code == 200, reply.text
 
     links: dict[str, str] = {}
     for axis in ("kind", "helpful"):
-        desk = Desk(serving(run, axes=(axis,)))
+        desk = Desk(serving(run, mode=mode, axes=(axis,)))
         desk.tokens = links = links or desk.tokens
         asyncio.run(go(desk, axis))
         desk.store.hand_over(desk.log)
