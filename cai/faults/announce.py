@@ -29,15 +29,11 @@ _REWORD = (
     r"(?:revis(?:e|ing)|re-?writ(?:e|ing)|re-?word(?:ing)?|re-?phras(?:e|ing)|edit(?:ing)?|proof-?read(?:ing)?|"
     r"paraphras(?:e|ing)|summari[sz](?:e|ing)|translat(?:e|ing)|refactor(?:ing)?)"
 )
-_REWORK = (
-    rf"(?:{_REWORD}|improv(?:e|ing)|correct(?:ing)?|fix(?:ing)?|polish(?:ing)?|shorten(?:ing)?|condens(?:e|ing)|trim|"
-    r"tighten|expand|optimi[sz](?:e|ing)|simplif(?:y|ying)|updat(?:e|ing)|clean(?:ing)? up|tidy(?:ing)? up|debug|"
-    r"reformat|tone down|make|turn|check)"
-)
 _MEND = (
     rf"(?:{_REWORD}|improv(?:e|ing)|correct(?:ing)?|fix(?:ing)?|polish(?:ing)?|shorten(?:ing)?|condens(?:e|ing)|"
     r"optimi[sz](?:e|ing)|simplif(?:y|ying)|clean(?:ing)? up|debug)"
 )
+_REWORK = rf"(?:{_MEND}|trim|tighten|expand|updat(?:e|ing)|tidy(?:ing)? up|reformat|tone down|make|turn|check)"
 _ITS = r"(?:my|this|these|that|those|the|our|his|her|their|its|your|a|an|following|each)"
 _IT = r"(?:this|it|these|that|them|the following)"
 _WANTS = re.compile(
