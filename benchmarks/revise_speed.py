@@ -36,7 +36,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import report
+from benchmarks.common import GPU, report
 from cai import prompts
 from cai.backends.vllm import resolved_dtype
 from cai.constitution import load_constitution
@@ -207,8 +207,10 @@ def http(count: int, seats: int, compile_: str) -> dict[str, Any]:
         str(CONTEXT),
         "--max-num-seqs",
         str(seats),
+        "--served-model-name",
+        "m",
     ]
-    command += ["--served-model-name", "m", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096"]
+    command += [] if GPU else ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096"]
     command += [] if compile_ == "yes" else ["--enforce-eager"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     environment["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
@@ -273,6 +275,7 @@ def hf(count: int, batch: int) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(MODEL, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=getattr(torch, resolved_dtype("auto"))).eval()
+    model.to("cuda" if GPU else "cpu")
     torch.manual_seed(0)
     made = 0
 
@@ -286,7 +289,7 @@ def hf(count: int, batch: int) -> dict[str, Any]:
             tokenizer.apply_chat_template([m.row() for m in turns(r)], tokenize=False, add_generation_prompt=True)
             for r in requests
         ]
-        inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
         limit = max(r.sampling.max_tokens for r in requests)
         with torch.inference_mode():
             out = model.generate(**inputs, max_new_tokens=limit, do_sample=True, temperature=1.0, top_k=0, top_p=1.0)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import report
+from benchmarks.common import GPU, report
 from benchmarks.people_data import DATA
 from benchmarks.revise_speed import MODEL
 from cai.evals import stats
@@ -88,7 +88,7 @@ def trained(train: list[Element], held: list[Element], *, seed: int, epochs: flo
             learning_rate=5e-5,
             seed=seed,
             report_to="none",
-            use_cpu=True,
+            use_cpu=not GPU,
             bf16=False,
             gradient_checkpointing=False,
             save_strategy="no",

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import report
+from benchmarks.common import GPU, report
 from benchmarks.revise_speed import MODEL
 from cai import prompts
 from cai.records import Candidate, Group, Message
 from cai.training.data import Element, Pair, encode, tokens
 
-BATCH, PROMPTS = 4, Path(__file__).resolve().parent.parent / "examples" / "prompts.jsonl"
+BATCH, PROMPTS = 16 if GPU else 4, Path(__file__).resolve().parent.parent / "examples" / "prompts.jsonl"
 WORDS = "a plain answer about what was asked , given in a few words that anyone can follow without any trouble".split()
 
 
@@ -43,8 +43,8 @@ def elements(count: int) -> list[Element]:
     return found
 
 
-def timed(kind: str, who: str, steps: int, folder: str) -> float:
-    """Seconds of `trainer.train()`."""
+def timed(kind: str, who: str, steps: int, folder: str) -> dict[str, float]:
+    """Seconds of `trainer.train()`, and how many tokens it read."""
     import warnings
 
     warnings.simplefilter("ignore")
@@ -73,8 +73,8 @@ def timed(kind: str, who: str, steps: int, folder: str) -> float:
         "per_device_train_batch_size": BATCH,
         "max_steps": steps,
         "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
+        "use_cpu": not GPU,
+        "bf16": GPU,
         "gradient_checkpointing": False,
         "save_strategy": "no",
         "logging_steps": 1000,
@@ -111,7 +111,12 @@ def timed(kind: str, who: str, steps: int, folder: str) -> float:
             trainer = SoftDPOTrainer(model, args=arguments, processing_class=tokenizer, **more)
     begun = time.perf_counter()
     trainer.train()
-    return time.perf_counter() - begun
+    seconds = time.perf_counter() - begun
+    answers = 1 if kind == "sft" else 2
+    read = sum(
+        len(tokens(tokenizer, [*e.messages, Message("assistant", text)])) for e in found for text in e.answers[:answers]
+    )
+    return {"seconds": seconds, "tokens": read / len(found) * BATCH * steps}
 
 
 def main() -> None:
@@ -127,6 +132,7 @@ def main() -> None:
             print("\n" + json.dumps(timed(kind, who, options.steps, folder)))
         return
     seconds: dict[str, dict[str, list[float]]] = {}
+    read: dict[str, float] = {}
     for kind in options.only.split(","):
         found = seconds.setdefault(kind, {"cai": [], "trl": []})
         for repeat in range(options.repeats):
@@ -134,7 +140,9 @@ def main() -> None:
                 command = [sys.executable, "-m", "benchmarks.train_vs_trl", "--part", f"{kind},{who}"]
                 command += ["--steps", str(options.steps)]
                 done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-                found[who].append(round(float(done.stdout.strip().splitlines()[-1]), 2))
+                told = json.loads(done.stdout.strip().splitlines()[-1])
+                found[who].append(round(told["seconds"], 2))
+                read[kind] = told["tokens"]
                 print(kind, who, found[who][-1], flush=True)
     ratios = {kind: float(np.median(found["cai"]) / np.median(found["trl"])) for kind, found in seconds.items()}
     report(
@@ -146,9 +154,10 @@ def main() -> None:
         details={
             "ratios": {kind: round(value, 3) for kind, value in ratios.items()},
             "seconds": seconds,
+            "tokens_per_second": {kind: round(read[kind] / np.median(found["cai"])) for kind, found in seconds.items()},
             "steps": options.steps,
             "batch": BATCH,
-            "model": "SmolLM2-135M-Instruct, float32",
+            "model": "SmolLM2-135M-Instruct, " + ("bfloat16 over float32 weights" if GPU else "float32"),
         },
     )
 

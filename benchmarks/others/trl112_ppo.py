@@ -60,7 +60,7 @@ def main() -> None:
         @staticmethod
         def score(hidden: Any) -> Any:
             scores = [answer_score([t for t in row if t >= 0]) for row in hidden.squeeze(-1).tolist()]
-            return torch.tensor(scores).view(-1, 1, 1).expand(-1, hidden.shape[1], 1)
+            return torch.tensor(scores, device=hidden.device).view(-1, 1, 1).expand(-1, hidden.shape[1], 1)
 
     def answer_score(tokens: list[int]) -> float:
         text = tokenizer.decode(tokens, skip_special_tokens=False)
