@@ -369,7 +369,7 @@ def _part(name: str, options: argparse.Namespace) -> dict[str, Any]:
         return in_process(options.rows, options.seats, options.compile, options.repeats)
     if name == "http":
         return http(options.rows, options.seats, options.compile)
-    return hf(min(options.rows, 32), 32) if name == "hf32" else hf(2, 1)
+    return hf(min(options.rows, 32), 32) if name == "hf32" else hf(8, 1)
 
 
 if __name__ == "__main__":

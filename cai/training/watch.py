@@ -3,15 +3,16 @@
 Over-optimisation shows as a proxy that rises while what it stands for falls (Gao et al. 2022, arXiv 2210.10760). Each
 look takes the policy's answers to the same held-out prompts. The rule is statistical, not a count of looks below the
 best, which would stop half of all noise: training stops when the mean paired difference (by prompt) of a gold score
-between this look and the best look so far has its whole interval below 0, at a level shared out over all looks that the
-training will have (Bonferroni), while the proxy has not fallen, in two looks running. The checkpoint of the best look
-is the result.
+between this look and the best look so far has its whole interval below 0, at a level shared out over all gold scores
+and all looks that the training will have (Bonferroni), while the proxy has not fallen, in two looks running. The
+checkpoint of the best look is the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,20 +133,19 @@ def _fallen(best: Look, look: Look, level: float) -> str:
     proxy = float(np.mean(look.proxy) - np.mean(best.proxy)) if look.proxy else 0.0
     if proxy < 0:
         return ""
-    for name, new in look.gold.items():
-        old = best.gold.get(name)
-        n = len(new)
-        if old is None or n < LEAST_PROMPTS:
-            continue
+    tested = {name: new for name, new in look.gold.items() if name in best.gold and len(new) >= LEAST_PROMPTS}
+    for name, new in tested.items():
+        old, n = best.gold[name], len(new)
         gap = np.asarray(new) - np.asarray(old)
         spread = float(gap.std(ddof=1))
         mean = float(gap.mean())
-        if mean + (_t(1 - level, n - 1) * spread / n**0.5 if spread else 0.0) < 0:
+        if mean + (_t(1 - level / len(tested), n - 1) * spread / n**0.5 if spread else 0.0) < 0:
             told = f"{name} fell by {-mean:.3f} since step {best.step}"
             return f"{told} while the proxy rose by {proxy:.3f}" if look.proxy else told
     return ""
 
 
+@cache
 def _t(q: float, df: int) -> float:
     from scipy.stats import t
 
