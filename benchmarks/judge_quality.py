@@ -12,7 +12,8 @@ time is over are a random sample of both.
 - `b_one_order`: one order, probability of the letters;
 - `c_both_orders`: both orders averaged, the default of `cai judge`;
 - `d_principles`: both orders, three principles of the default constitution averaged; on one pair of `--every`;
-- `e_cot`: both orders, a rationale first, clamped to 0.4 to 0.6 as in the paper; on one pair of `--cot`.
+- `e_cot`: both orders, a rationale first, clamped to 0.4 to 0.6 as in the paper; on one pair of `--cot`
+  (`e_unclamped`: the same as it was read).
 
 Accuracy with 95 % intervals by prompt; differences paired by pair and clustered by prompt. ECE is of equal-mass bins,
 seen from both sides of each pair. Temperature scaling is cross-fitted over five folds by prompt. Nothing of prompts,
@@ -114,7 +115,6 @@ async def verdicts(
         }
         if number % cot_every == 0:
             given = await judges["e"](comparison, general, generate)
-            row["e_cot"] = _mean([vote.p for vote in given])
             row["e_unclamped"] = _mean(
                 [vote.raw["p"][0 if vote.order == "ab" else 1] if vote.p is not None else None for vote in given]
             )
@@ -143,6 +143,12 @@ def key(data_set: str, pair: LabelledPair) -> str:
 def _mean(values: list[float | None]) -> float | None:
     kept = [value for value in values if value is not None]
     return sum(kept) / len(kept) if len(kept) == len(values) else None
+
+
+def clamped(p: float | None) -> float | None:
+    """The soft label of a chain of thought, as `cai judge` makes it: a vote is kept as it was read."""
+    low, high = cot.Config().clamp or (0.0, 1.0)
+    return None if p is None else min(max(p, low), high)
 
 
 METHODS = ("a_parsed", "b_one_order", "c_both_orders", "d_principles", "e_cot", "e_unclamped")
@@ -245,7 +251,7 @@ def main() -> None:
         ask(pairs, options)
     clusters = {key(name, pair): pair.cluster for name, pair in pairs}
     rows = [
-        {**row, "prompt": clusters[str(row["id"])]}
+        {**row, "prompt": clusters[str(row["id"])], "e_cot": clamped(row.get("e_unclamped"))}
         for row in sorted(read_rows(ROWS), key=lambda row: str(row["id"]))
         if row["id"] in clusters
     ]
