@@ -50,6 +50,7 @@ from cai.judges import cot, logprob
 from cai.judging import Question
 from cai.judging.quoting import pair_slots
 from cai.records import content_hash
+from cai.stages.prefer import clamped
 from cai.store import Log, read_rows
 
 PRINCIPLES = ("answer-the-question", "no-made-up-facts", "plain-words")
@@ -145,10 +146,9 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(kept) / len(kept) if len(kept) == len(values) else None
 
 
-def clamped(p: float | None) -> float | None:
-    """The soft label of a chain of thought, as `cai judge` makes it: a vote is kept as it was read."""
-    low, high = cot.Config().clamp or (0.0, 1.0)
-    return None if p is None else min(max(p, low), high)
+def cot_label(p: float | None) -> float | None:
+    """The soft label of a chain of thought, as `cai judge` makes it of votes that are kept as they were read."""
+    return None if p is None else clamped(p, 0.0, cot.Config().clamp)
 
 
 METHODS = ("a_parsed", "b_one_order", "c_both_orders", "d_principles", "e_cot", "e_unclamped")
@@ -251,7 +251,7 @@ def main() -> None:
         ask(pairs, options)
     clusters = {key(name, pair): pair.cluster for name, pair in pairs}
     rows = [
-        {**row, "prompt": clusters[str(row["id"])], "e_cot": clamped(row.get("e_unclamped"))}
+        {**row, "prompt": clusters[str(row["id"])], "e_cot": cot_label(row.get("e_unclamped"))}
         for row in sorted(read_rows(ROWS), key=lambda row: str(row["id"]))
         if row["id"] in clusters
     ]

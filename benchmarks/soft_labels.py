@@ -39,11 +39,11 @@ def read(path: Path, count: int) -> tuple[list[Element], list[tuple[Element, lis
     rows.sort(key=lambda row: content_hash("soft_labels", row["idx"], row["cmp_key"]))
     for row in rows:
         text = f"{row['instruction']}\n\n{row['input']}".strip()
-        answers = [row["response1"], row["response2"]]
-        if not all(isinstance(answer, str) and answer.strip() for answer in answers) or answers[0] == answers[1]:
+        first, second = row["response1"], row["response2"]
+        if not all(isinstance(answer, str) and answer.strip() for answer in (first, second)) or first == second:
             continue  # six answers of the file are `true`, not text
         prompt = Prompt.make(text)
-        group = Group.make(prompt, [Candidate("1", answers[0]), Candidate("2", answers[1])])
+        group = Group.make(prompt, [Candidate("1", first), Candidate("2", second)])
         votes = [said[int(row[f"annotator{n}"])] for n in (1, 2, 3)]
         p = sum(votes) / 3
         key = content_hash(group.id, row["cmp_key"])
@@ -51,7 +51,7 @@ def read(path: Path, count: int) -> tuple[list[Element], list[tuple[Element, lis
             key,
             prompt.id,
             prompt.messages,
-            (answers[0], answers[1]),
+            (first, second),
             (Pair(0, 1, p, 1.0, "", "human", key),),
         )
         if int(content_hash("held", prompt.id, length=8), 16) % 4 == 0:

@@ -248,11 +248,11 @@ def _by_judge(answers: Iterable[Answer]) -> list[tuple[float, float]]:
         total = math.fsum(each.weight for each in asked)
         p = math.fsum(each.p * each.weight for each in asked) / total
         p_tie = math.fsum(each.p_tie * each.weight for each in asked) / total
-        found.append((round(_clamped(p, p_tie, asked[0].clamp), _PLACES), p_tie))
+        found.append((round(clamped(p, p_tie, asked[0].clamp), _PLACES), p_tie))
     return found
 
 
-def _clamped(p: float, p_tie: float, clamp: tuple[float, float] | None) -> float:
+def clamped(p: float, p_tie: float, clamp: tuple[float, float] | None) -> float:
     """The label with the share that is no tie held between the clamp's ends."""
     if clamp is None or p_tie >= 1:
         return p
