@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -22,9 +24,11 @@ from cai.errors import InputError, RunError  # noqa: E402
 from cai.records import Message, Messages, Prompt  # noqa: E402
 from cai.training.algorithms import ppo  # noqa: E402
 from cai.training.base import Job, TrainingError  # noqa: E402
+from cai.training.ppo import adapters  # noqa: E402
+from cai.training.ppo.buffer import Sample  # noqa: E402
 from cai.training.ppo.config import Lora  # noqa: E402
 from cai.training.ppo.parts import Parts, Rows, answer_logits  # noqa: E402
-from cai.training.ppo.rollout import drawn, encode  # noqa: E402
+from cai.training.ppo.rollout import LAUNCH_TOKENS, PASS_TOKENS, drawn, encode, passes  # noqa: E402
 from cai.training.watch import WatchConfig  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
 
@@ -215,6 +219,36 @@ def test_each_pass_draws_every_prompt_once() -> None:
     assert flat[:6] != flat[6:]
 
 
+@pytest.mark.parametrize(("device", "fixed"), [("cpu", PASS_TOKENS), ("cuda", LAUNCH_TOKENS)])
+def test_no_cut_into_passes_computes_less(device: str, fixed: int) -> None:
+    draw = random.Random(0)
+    for _ in range(40):
+        lengths = [draw.choice((3, 40, 41, 200, 700)) for _ in range(draw.randint(1, 9))]
+        samples = [Sample((1,) * (n - 1), (2,), "", True, 0.0) for n in lengths]
+        own = draw.sample(range(len(lengths)), draw.randint(1, len(lengths)))
+        most = draw.randint(1, 5)
+        cut = passes(own, samples, most, device)
+        assert sorted(i for some in cut for i in some) == sorted(own)
+        assert all(1 <= len(some) <= most for some in cut)
+
+        def cost(cut: Any, lengths: Any = lengths) -> int:
+            return sum(fixed + len(some) * max(lengths[i] for i in some) for some in cut)
+
+        order = sorted(own, key=lambda i: lengths[i])
+        every = itertools.product((False, True), repeat=len(order) - 1)
+        ways = [split(order, places) for places in every]
+        assert cost(cut) == min(cost(way) for way in ways if all(len(some) <= most for some in way))
+
+
+def split(order: Sequence[int], places: Sequence[bool]) -> list[list[int]]:
+    found = [[order[0]]]
+    for index, new in zip(order[1:], places, strict=True):
+        if new:
+            found.append([])
+        found[-1].append(index)
+    return found
+
+
 def test_padding_and_neighbours_change_nothing(model: Path) -> None:
     parts = parts_of(model)
     torch.nn.init.normal_(parts.head.weight)
@@ -262,6 +296,33 @@ def test_adapters_share_one_base_and_do_not_meet(model: Path) -> None:
     assert [name for group in parts.groups() for name, _ in group] == trained
     assert not any("lora" not in name and not name.startswith("head.") for name in trained)
     assert sum(p.numel() for p in parts.parameters()) < 2 * sum(p.numel() for p in tiny_rl.load(model)[0].parameters())
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_an_adapted_layer_is_that_of_peft(dtype: Any, close: float) -> None:
+    """Outputs and gradients; in bfloat16 under autocast, adapters in float32, as a training has it."""
+    from peft import LoraConfig
+    from peft.tuners.lora import Linear
+
+    torch.manual_seed(0)
+    base = torch.nn.Linear(12, 10).to(dtype)
+    x, upstream = torch.randn(2, 5, 12).to(dtype), torch.randn(2, 5, 10).to(dtype)
+    found = []
+    for kind in (Linear, adapters.AdaptedLinear):
+        layer = kind(base, "policy", config=LoraConfig(r=4, lora_alpha=7), r=4, lora_alpha=7)
+        generator = torch.Generator().manual_seed(1)
+        for name, parameter in layer.named_parameters():
+            if ".policy." in name:
+                parameter.data = torch.randn(parameter.shape, generator=generator) / 4
+        given = x.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+            out = layer(given)
+        out.backward(upstream)
+        down, up = layer.lora_A["policy"].weight.grad, layer.lora_B["policy"].weight.grad
+        found.append((out.detach(), given.grad, down, up))
+        assert out.dtype == dtype
+    for ours, theirs in zip(found[1], found[0], strict=True):
+        assert (ours - theirs).abs().max() <= close * theirs.abs().max()
 
 
 @pytest.mark.parametrize("lora", [True, False])

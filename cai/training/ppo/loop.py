@@ -18,7 +18,7 @@ from cai.training.ppo.config import Config
 from cai.training.ppo.kl import Adaptive, Coefficient, Fixed
 from cai.training.ppo.losses import policy_loss, value_loss
 from cai.training.ppo.parts import Parts
-from cai.training.ppo.rollout import Collector, Encoded, drawn, engine_gap, number, rows_of
+from cai.training.ppo.rollout import Collector, Encoded, drawn, engine_gap, number, passes, rows_of
 
 STATISTICS = ("policy_loss", "value_loss", "ratio", "clipped", "value_clipped", "step_kl", "step_entropy")
 
@@ -174,15 +174,12 @@ class Loop:
         """One step of the optimiser on these rows; sums of the statistics, and the ratio farthest from 1."""
         config, processes = self.config, self.processes
         total = float(buffer.mask[list(rows)].sum())
-        own = processes.share(rows)
-        own.sort(key=lambda i: len(buffer.samples[i].prompt) + len(buffer.samples[i].answer))
+        parts = passes(processes.share(rows), buffer.samples, config.micro_batch, processes.device)
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(len(STATISTICS), dtype=torch.float64)
         reach = 1.0
-        for begin in range(0, len(own), config.micro_batch):
-            some = own[begin : begin + config.micro_batch]
-            last = begin + config.micro_batch >= len(own)
-            with processes.last_backward(self.module, last):
+        for some in parts:
+            with processes.last_backward(self.module, some is parts[-1]):
                 told, farthest = self._backward(buffer, some, total)
             sums += told
             reach = max(reach, farthest, key=lambda ratio: abs(ratio - 1))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cai.training.ppo import adapters
 from cai.training.ppo.config import Lora
 from cai.training.ppo.losses import entropy, token_logprobs
 
@@ -99,7 +99,7 @@ class Parts(nn.Module):  # type: ignore[misc]
         self.copies = nn.ModuleDict()
         model.requires_grad_(False)
         if lora is not None:
-            _put_adapters(model, lora, [POLICY] if shared else [POLICY, VALUE])
+            adapters.put(model, lora, [POLICY] if shared else [POLICY, VALUE])
         else:
             self.copies["reference"] = copy.deepcopy(model)
             model.requires_grad_(True)
@@ -130,7 +130,7 @@ class Parts(nn.Module):  # type: ignore[misc]
     def _read(self, rows: Rows) -> Read:
         with self._active(POLICY):
             logits, hidden = answer_logits(self.model, rows)
-        logits = logits / self.temperature
+        logits = self._warmed(logits)
         if not self.shared:
             with self._active(VALUE):
                 trunk = self.model.base_model if self.lora else self.copies[VALUE]
@@ -147,27 +147,20 @@ class Parts(nn.Module):  # type: ignore[misc]
         """Log-probabilities of the answer tokens under the reference, flat."""
         with self._active(None):
             logits, _ = answer_logits(self.model if self.lora else self.copies["reference"], rows)
-        return token_logprobs(logits / self.temperature, rows.tokens)
+        return token_logprobs(self._warmed(logits), rows.tokens)
+
+    def _warmed(self, logits: Tensor) -> Tensor:
+        return logits if self.temperature == 1 else logits / self.temperature  # they are large, and 1 is usual
 
     @contextlib.contextmanager
     def _active(self, adapter: str | None) -> Iterator[None]:
-        """The base with this adapter, or alone. peft's own switch would also freeze the other adapters."""
-        if not self.lora:
-            yield
-            return
-        layers = _tuner_layers(self.model)
-        before = [(layer._active_adapter, layer._disable_adapters) for layer in layers]
+        """The base with this adapter, or alone."""
         outer, self._now = self._now, adapter
-        for layer in layers:
-            layer._disable_adapters = adapter is None
-            if adapter is not None:
-                layer._active_adapter = [adapter]
         try:
-            yield
+            with adapters.active(self.model, adapter) if self.lora else contextlib.nullcontext():
+                yield
         finally:
             self._now = outer
-            for layer, (active, disabled) in zip(layers, before, strict=True):
-                layer._active_adapter, layer._disable_adapters = active, disabled
 
     def _checkpoint(self) -> list[Any]:
         from transformers.modeling_layers import GradientCheckpointingLayer
@@ -241,27 +234,6 @@ class Parts(nn.Module):  # type: ignore[misc]
 
 def _of_value(name: str) -> bool:
     return name.startswith(("head.", f"copies.{VALUE}.")) or f".{VALUE}." in name
-
-
-def _tuner_layers(model: nn.Module) -> list[Any]:
-    return [layer for layer in model.modules() if hasattr(layer, "_active_adapter")]
-
-
-def _put_adapters(model: nn.Module, lora: Lora, names: Sequence[str]) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
-
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    for name in names:
-        # task_type keeps `all-linear` off the output layer.
-        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two adapters are meant
-            inject_adapter_in_model(config, model, adapter_name=name)
-    for parameter_name, parameter in model.named_parameters():
-        trained = any(f".{name}." in parameter_name for name in names) and ".lora_" in parameter_name
-        parameter.requires_grad_(trained)
-        if trained:  # as peft's own get_peft_model: small steps are lost in bfloat16
-            parameter.data = parameter.data.float()
 
 
 def answer_logits(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:

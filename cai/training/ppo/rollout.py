@@ -23,6 +23,10 @@ from cai.training.rollouts import Drawing, Sampler
 
 RowT = TypeVar("RowT")
 
+# What a pass costs beside its tokens, in tokens: a processor reads the weights once more; an accelerator waits for its
+# kernels to be launched, in which time it could have computed thousands of tokens of a small model.
+PASS_TOKENS, LAUNCH_TOKENS = 64, 4096
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -137,10 +141,8 @@ class Collector:
         """`old`, `values`, `entropy` and `reference` for all samples, (rows, tokens) on the CPU."""
         own = self.processes.share(range(len(samples)))
         width = max(len(sample.answer) for sample in samples)
-        order = sorted(own, key=lambda i: len(samples[i].prompt) + len(samples[i].answer))
         read: dict[int, tuple[Tensor, ...]] = {}
-        for begin in range(0, len(order), self.config.micro_batch):
-            some = order[begin : begin + self.config.micro_batch]
+        for some in passes(own, samples, self.config.micro_batch, self.processes.device):
             rows = rows_of([samples[i] for i in some], self.drawing.pad, self.processes.device)
             with self.processes.autocast():
                 told = self.parts(rows)
@@ -155,6 +157,27 @@ class Collector:
 
 def rows_of(samples: Sequence[Sample], pad: int, device: Any) -> Rows:
     return Rows.make([sample.prompt for sample in samples], [sample.answer for sample in samples], pad, device)
+
+
+def passes(rows: Sequence[int], samples: Sequence[Sample], most: int, device: Any) -> list[list[int]]:
+    """`rows`, cut into passes through the models of at most `most` each, so that the least is computed.
+
+    A pass costs its tokens with the padding, rows times the longest, and what any pass costs, see `PASS_TOKENS`. In the
+    order of their lengths, the cheapest cut up to each row follows from the cheapest ones before it.
+    """
+    lengths = {i: len(samples[i].prompt) + len(samples[i].answer) for i in rows}
+    order = sorted(rows, key=lambda i: (lengths[i], i))
+    fixed = PASS_TOKENS if torch.device(device).type == "cpu" else LAUNCH_TOKENS
+    best: list[tuple[float, int]] = [(0, 0)]  # the cost of the first n rows, and where their last pass begins
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end - 1]]
+        best.append(
+            min((best[begin][0] + fixed + (end - begin) * longest, begin) for begin in range(max(0, end - most), end))
+        )
+    cuts = [len(order)]
+    while cuts[-1]:
+        cuts.append(best[cuts[-1]][1])
+    return [order[begin:end] for end, begin in zip(cuts[-2::-1], cuts[:0:-1], strict=True)]
 
 
 def engine_gap(buffer: Buffer) -> float | None:
