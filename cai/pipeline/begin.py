@@ -20,6 +20,7 @@ from cai.store import read_rows, write_json, write_text
 def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None:
     """Make the folder of a new run, or check that the one there is this run."""
     now, before = inputs(job), place.read_manifest()
+    differing: list[str] = []
     if before is not None:
         old = before.get("inputs", {})
         now = {**({"judge": old["judge"]} if "judge" in old else {}), **now}  # a recipe may leave it out for once
@@ -30,9 +31,7 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
                 where=str(place.path),
                 mend="give another --run-dir, or --update to make it anew from the requests that have not changed",
             )
-        if differing:
-            report.say(f"inputs changed ({', '.join(differing)}); the old results are kept in {place.archive()}")
-        elif before.get("prompts") is not None:
+        if not differing and before.get("prompts") is not None:
             # What does not touch the rows (the export's options) may change between attempts.
             write_text(place.recipe, yaml.safe_dump(job.loaded.resolved(), sort_keys=False, allow_unicode=True))
             if before.get("inputs") != now:
@@ -41,8 +40,13 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
             if unreadable:
                 report.say(f"{unreadable} rows of the prompts' files could not be read; all are in {place.unreadable}")
             return
+
+    def set_aside() -> None:
+        if differing:
+            report.say(f"inputs changed ({', '.join(differing)}); the old results are kept in {place.archive()}")
+
     place.path.mkdir(parents=True, exist_ok=True)
-    found = snapshot(job, place)
+    found = snapshot(job, place, once_read=set_aside)
     tell(found, job, place, report)
     constitution = {
         "name": job.constitution.name,

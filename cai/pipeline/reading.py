@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,11 @@ def _told(where: str, path: Path, source: PromptSource) -> str:
     return source.label + where.removeprefix(str(path)) if where.startswith(str(path)) else where
 
 
-def snapshot(job: Job, place: RunFolder) -> Found:
+def snapshot(job: Job, place: RunFolder, *, once_read: Callable[[], None]) -> Found:
     """Write the run's prompts as they are read, and beside them what could not be read, as quarantine will list it.
+
+    Args:
+        once_read: called when all could be read, before anything in the folder is replaced.
 
     Raises:
         InputError: see `source_rows`.
@@ -133,6 +136,7 @@ def snapshot(job: Job, place: RunFolder) -> Found:
         if not found.prompts:
             first = f"; the first row that could not be read: {found.first[0]}" if found.first else ""
             raise RunError(f"there is not one prompt to work on{first}", where=STAGE)
+        once_read()
     if not found.unreadable:
         place.unreadable.unlink()
     return found

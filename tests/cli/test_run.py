@@ -318,6 +318,17 @@ def test_update_with_nothing_changed_keeps_everything(project: Project) -> None:
     assert not (project.root / "runs/small/history").exists()
 
 
+def test_update_sets_nothing_aside_until_the_new_prompts_could_be_read(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    kept = (project.root / "runs/small/responses.jsonl").read_bytes()
+    (project.root / "data/none.jsonl").write_text("")
+    result = cai("run", "recipe.yaml", "--update", "--set", "prompts=[{path: data/none.jsonl}]", code=2)
+    assert "there is not one prompt" in result.stderr
+    assert not (project.root / "runs/small/history").exists()
+    assert (project.root / "runs/small/responses.jsonl").read_bytes() == kept
+    cai("run", "recipe.yaml")  # still the run it was
+
+
 def test_updates_pile_up_in_the_history_and_going_back_is_free(project: Project) -> None:
     cai("run", "recipe.yaml")
     kept = (project.root / "runs/small/responses.jsonl").read_bytes()
