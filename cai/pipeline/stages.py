@@ -8,6 +8,7 @@ from typing import Any
 
 from cai.engine import Generate
 from cai.errors import RunError
+from cai.judging import TOO_LONG
 from cai.pipeline.job import Job
 from cai.pipeline.work import RETRIED, Stage, given_up_for
 from cai.records import Prompt, Quarantined, Response
@@ -34,7 +35,7 @@ def revise_stage(job: Job, place: RunFolder) -> Stage:
         row=row,
         empty={"responses": []},
         expected_tokens=steps // 2,
-        incomplete=lambda row: any("too_long" in response["flags"] for response in row["responses"]),
+        incomplete=lambda row: any(TOO_LONG in response["flags"] for response in row["responses"]),
     )
 
 
@@ -101,6 +102,7 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
         empty={"group": None, "votes": []},
         expected_tokens=requests * int(getattr(job.loaded.judge, "max_tokens", 1)) // 2,
         requests_at_once=requests,
+        incomplete=lambda row: any(vote["error"] == TOO_LONG for vote in row["votes"]),
         stale=stale,
     )
 

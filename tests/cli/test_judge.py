@@ -73,6 +73,25 @@ def test_run_ends_with_votes_and_preferences(recipe: Path) -> None:
     assert len({name for each in made for name in each.principle_ids}) > 5
 
 
+def test_votes_that_did_not_fit_are_asked_for_again_once_the_context_has_grown(recipe: Path) -> None:
+    def run(context: int, *more: str) -> str:
+        judge = f"models.judge={{backend: scripted, context: {context}}}"
+        return cai("run", "recipe.yaml", "--set", judge, "--set", "judge.options.model=judge", *more).stderr
+
+    told = run(140)
+    votes = rows(recipe / "runs" / "judged" / "votes.jsonl")
+    long = {row["id"] for row in votes if row.get("error") == "too_long"}
+    assert 0 < len(long) < len(votes)
+    assert "did not fit into the context" in told
+    again = run(4096)
+    assert "judge: 24 of 24 rows were finished before" in again
+    again = run(4096, "--retry-failed")
+    assert "judge: 24 of 24" not in again
+    after = {row["id"]: row for row in rows(recipe / "runs" / "judged" / "votes.jsonl")}
+    assert not any(row.get("error") == "too_long" for row in after.values())
+    assert all(after[row["id"]] == row for row in votes if row["id"] not in long), "what was said stays said"
+
+
 def test_no_prompt_is_in_both_splits_of_the_two_data_sets(recipe: Path) -> None:
     cai("run", "recipe.yaml")
     run = recipe / "runs" / "judged"
