@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.common import report
-from cai.backends.vllm import keep_freed_memory, resolved_dtype
+from cai.allocator import keep_freed_memory
+from cai.backends.vllm import resolved_dtype
 
 
 def milliseconds(work: Callable[[], Any], repeats: int) -> float:

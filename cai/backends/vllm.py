@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import hashlib
 import logging
 import os
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from cai.allocator import keep_freed_memory
 from cai.engine import Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
 from cai.records import content_hash
@@ -291,20 +291,6 @@ def has_gpu() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
-
-
-def keep_freed_memory() -> bool:
-    """Have glibc keep large freed blocks instead of giving each back to the kernel; whether it could be done.
-
-    Else every large tensor of a prefill is made of new pages, which the kernel clears one by one: on a virtual machine
-    that took up to four times as long as the arithmetic on it (see `benchmarks/cpu_arithmetic.py`).
-    """
-    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another libc
-        return False
-    return bool(mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, (1 << 31) - 1))
 
 
 def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:

@@ -73,6 +73,10 @@ class Constitution:
         )
         return content_hash(said, *parts, self.templates.model_dump(mode="json"), self.system_prompt, self.rules)
 
+    def with_system_prompt(self, text: str) -> Constitution:
+        """The same with another system prompt; blank: none."""
+        return assemble(self.file.model_copy(update={"system_prompt": text}), self.principles, self.path)
+
     @cached_property
     def rules(self) -> tuple[str, ...]:
         """What the slot {rules} says: what each principle of the strongest level asks; empty if no template has it."""

@@ -63,6 +63,8 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
     name = recipe.constitution
     if constitution is None:
         constitution = load_constitution(loaded.resolve(name) if name.endswith((".yaml", ".yml")) else name)
+    if recipe.system_prompt is not None:
+        constitution = constitution.with_system_prompt(recipe.system_prompt)
     options = recipe.revise
     if options.rounds and not constitution.revising:
         raise InputError(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,28 +72,3 @@ def test_engine_arguments_that_change_the_model_change_its_fingerprint(
 ) -> None:
     plain = vllm.fingerprint(vllm.Config(model=str(model)))
     assert (vllm.fingerprint(vllm.Config(model=str(model), engine=engine)) == plain) is same
-
-
-FAULTS = """
-import resource, sys
-from cai.backends.vllm import keep_freed_memory
-if sys.argv[1] == "kept":
-    assert keep_freed_memory()
-import numpy
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        numpy.ones(50_000_000 // 8)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another libc")
-def test_freed_memory_is_used_again_instead_of_new_pages() -> None:
-    def faults(how: str) -> int:
-        done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
-        return int(done.stdout)
-
-    assert faults("kept") < faults("given back") / 10

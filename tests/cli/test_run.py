@@ -290,6 +290,20 @@ def test_what_does_not_touch_the_rows_may_change(project: Project) -> None:
     assert yaml.safe_load((project.root / "runs/small/recipe.yaml").read_text())["sft"]["title"] == "Mine"
 
 
+def test_a_recipe_may_have_a_system_prompt_of_its_own(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    plain = {row["text"] for row in project.rows("runs/small/responses.jsonl")}
+    brief = ("run", "recipe.yaml", "--set", "system_prompt=Be brief.")
+    assert "what differs: constitution" in cai(*brief, code=2).stderr
+    cai(*brief, "--run-dir", "runs/brief")
+    told = json.loads((project.root / "runs/brief/constitution.json").read_text())
+    assert told["file"]["system_prompt"] == "Be brief."
+    assert load_constitution(project.root / "runs/brief").hash == told["hash"]
+    assert not plain & {row["text"] for row in project.rows("runs/brief/responses.jsonl")}, "every request is another"
+    rows = [row for split in ("train", "test") for row in project.rows(f"runs/brief/sft/{split}.jsonl")]
+    assert {row["messages"][0]["role"] for row in rows} == {"user"}, "what is trained is to be so without being told"
+
+
 def test_update_after_editing_one_of_16_principles_makes_a_tenth_anew(project: Project) -> None:
     project.prompts(480, helpful=0)
     cai("run", "recipe.yaml")

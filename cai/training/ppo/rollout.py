@@ -25,7 +25,7 @@ RowT = TypeVar("RowT")
 
 # What a pass costs beside its tokens, in tokens: a processor reads the weights once more; an accelerator waits for its
 # kernels to be launched, in which time it could have computed thousands of tokens of a small model.
-PASS_TOKENS, LAUNCH_TOKENS = 64, 4096
+PASS_TOKENS, LAUNCH_TOKENS = 48, 4096
 
 
 @dataclass(frozen=True)
