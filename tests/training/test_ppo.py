@@ -221,6 +221,7 @@ def test_each_pass_draws_every_prompt_once() -> None:
 
 @pytest.mark.parametrize(("device", "fixed"), [("cpu", PASS_TOKENS), ("cuda", LAUNCH_TOKENS)])
 def test_no_cut_into_passes_computes_less(device: str, fixed: int) -> None:
+    assert passes([], [], 4, device) == []  # a process without a row
     draw = random.Random(0)
     for _ in range(40):
         lengths = [draw.choice((3, 40, 41, 200, 700)) for _ in range(draw.randint(1, 9))]
