@@ -81,7 +81,7 @@ def timed(kind: str, who: str, steps: int, folder: str) -> dict[str, float]:
         "disable_tqdm": True,
         "seed": 0,
         "max_length": 512,
-        # Drawn, the batches of the two would differ, and with them the padding: by up to a tenth of the time.
+        # In one order, so that what is compared is the same work; `main` checks it by the tokens with padding.
         "train_sampling_strategy": "sequential",
     }
     trainer: Any

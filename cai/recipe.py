@@ -76,7 +76,7 @@ class SftConfig(StrictModel):
         description="An answer with one of these flags is left out; `refusal` and `boilerplate` are recorded only.",
     )
     test_fraction: float = Field(0.05, ge=0, lt=1, description="Share of prompts held out, split by prompt.")
-    system_prompt: bool = Field(False, description="Put the constitution's system prompt into the rows.")
+    system_prompt: bool = Field(False, description="Put the system prompt into the rows.")
     license: str = Field("", description="Licence of the data set, for its card (a Hugging Face licence id).")
     prompt_licenses: tuple[str, ...] = Field((), description="Sources and licences of the prompts, for the card.")
     language: tuple[str, ...] = Field(("en",), description="For the card.")

@@ -117,7 +117,7 @@ def load_model(folder: Path, kind: Kind, *, dtype: str, pad: int, seed: int) -> 
     from transformers.utils import logging
 
     if not torch.cuda.is_available():
-        keep_freed_memory()  # a step's logits and activations are hundreds of MB: a tenth less time
+        keep_freed_memory()  # a step's logits and activations are hundreds of MB
     torch.manual_seed(seed)
     logging.disable_progress_bar()
     before = logging.get_verbosity()
