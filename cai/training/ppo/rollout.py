@@ -23,9 +23,9 @@ from cai.training.rollouts import Drawing, Sampler
 
 RowT = TypeVar("RowT")
 
-# What a pass costs beside its tokens, in tokens: a processor reads the weights once more (about, from SmolLM2's passes of
-# one to eight rows on two cores); an accelerator waits for its kernels to be launched, so there the fewest passes come
-# first (a guess: not measured on one).
+# What a pass costs beside its tokens, in tokens: a processor reads the weights once more (about, from SmolLM2's passes
+# of one to eight rows on two cores); an accelerator waits for its kernels to be launched, so there the fewest passes
+# come first (a guess: not measured on one).
 PASS_TOKENS, LAUNCH_TOKENS = 48, 4096
 
 
