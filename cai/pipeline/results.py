@@ -152,6 +152,7 @@ def _card(
             "principles per critique": options.principles_per_critique,
             "critiques": "yes" if options.critique else "no",
             "prompt style": options.style,
+            "system prompt": job.constitution.system_prompt.strip() or "none",
             "revisions trained on": recipe.sft.revisions,
             "flags that keep an answer out": ", ".join(recipe.sft.drop_flags) or "none",
             "temperature": options.revision.temperature,

@@ -302,6 +302,7 @@ def test_a_recipe_may_have_a_system_prompt_of_its_own(project: Project) -> None:
     assert not plain & {row["text"] for row in project.rows("runs/brief/responses.jsonl")}, "every request is another"
     rows = [row for split in ("train", "test") for row in project.rows(f"runs/brief/sft/{split}.jsonl")]
     assert {row["messages"][0]["role"] for row in rows} == {"user"}, "what is trained is to be so without being told"
+    assert "| system prompt | Be brief. |" in (project.root / "runs/brief/sft/README.md").read_text()
 
 
 def test_update_after_editing_one_of_16_principles_makes_a_tenth_anew(project: Project) -> None:
