@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from cai import asking
-from cai.cli.main import app
-from cai.evals.calibration import Calibration, calibration_path, save_calibration
 from cai.judging.prompt import PROMPTS
 from cai.records import Preference, Vote, comes_first
-
-RECIPE = """
-name: judged
-seed: 5
-prompts: [{path: prompts.jsonl}]
-models: {policy: {backend: scripted, fail: {empty: 0.03}}}
-revise: {rounds: 1}
-sft: {test_fraction: 0.3}
-sample: {include: [draft, last_revision], sources: [{count: 2}, {count: 1, temperature: 0.3, name: cool}]}
-judge: {}
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    rows = [{"prompt": f"How is matter {number} best settled?", "tags": []} for number in range(24)]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    return tmp_path
-
-
-def cai(*args: str, ok: bool = True) -> Result:
-    found = CliRunner().invoke(app, list(args))
-    assert (found.exit_code == 0) is ok, found.output
-    return found
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+from tests.cli.judged import RECIPE, cai, rows
 
 
 def test_run_ends_with_votes_and_preferences(recipe: Path) -> None:
@@ -266,89 +231,6 @@ def test_status_tells_all_stages(recipe: Path) -> None:
     cai("run", "recipe.yaml")
     stages = json.loads(cai("status", "runs/judged", "--json").stdout)["stages"]
     assert [stages[name]["left"] for name in ("revise", "sample", "judge")] == [0, 0, 0]
-
-
-def fitted_for(recipe: Path, name: str, *options: str, method: str = "logprob") -> Calibration:
-    """What `cai eval judge --calibrate` saves, with a slope of our own: made-up verdicts have none."""
-    bench = asking.prepare(
-        asking.Setting(
-            "scripted",
-            {"fail": {"empty": 0.03}},
-            method=method,
-            options=asking.options_of(options, "--set"),
-            constitution="default",
-            principles="drawn",
-        )
-    )
-    made = Calibration("temperature", 0.5, 0.0, bench.judge.kind, 0.7, 0.6, {"n": 60, **bench.questions})
-    save_calibration(calibration_path(name, recipe), made)
-    return made
-
-
-def test_a_calibration_is_applied_to_the_judge_it_was_fitted_to(recipe: Path) -> None:
-    cai("run", "recipe.yaml")
-    run = recipe / "runs" / "judged"
-    raw = {row["id"]: row["p"] for row in rows(run / "preferences.jsonl") if row["p"]}
-    fitted = fitted_for(recipe, "mild")
-    shown = cai("export", "recipe.yaml", "--preferences", "--set", "preferences.calibration=mild").stdout
-    assert "mild" in shown.partition("calibration")[2].partition("\n")[0]
-    made = rows(run / "preferences.jsonl")
-    softer = [row["p"] for row in made if row["p"]]
-    assert softer == pytest.approx([fitted.apply(p) for p in raw.values()])
-    assert not {row["id"] for row in made} & set(raw), "another rule makes other preferences"
-    applied = json.loads((run / "metrics.json").read_text())["preferences"]["calibration"]
-    assert applied == {
-        "name": "mild",
-        "method": "temperature",
-        "temperature": 2.0,
-        "fitted_on": {"file": None, "n": 60},
-    }
-    assert "mild" in (run / "preferences" / "trl" / "README.md").read_text()
-    # The run's own copy of the recipe names the file wherever it is read.
-    assert str(recipe / "calibrations" / "mild.json") in (run / "recipe.yaml").read_text()
-    # Telling a row's story asks no model, and does not need to know which one judged.
-    assert made[0]["id"] in cai("why", "runs/judged", made[0]["id"]).stdout
-
-
-def test_a_calibration_of_other_questions_or_another_judge_is_refused(recipe: Path) -> None:
-    fitted = fitted_for(recipe, "mild")
-    apply = ["--dry-run", "--set", "preferences.calibration=mild"]
-    cai("run", "recipe.yaml", *apply)
-    for change, what in [
-        ("judge.principles=all", "principles"),
-        ("judge.axes=[harmless, honest]", "axes"),
-        ("preferences.need_both=false", "need_both"),
-        ("constitution=humanity", "questions"),
-    ]:
-        told = cai("run", "recipe.yaml", *apply, "--set", change, ok=False).stderr
-        assert "calibration mild" in told
-        assert what in told.partition("what differs:")[2]
-        assert ("fit it anew" in told) == (what not in ("axes", "need_both")), "cai eval judge asks no such questions"
-    told = cai("run", "recipe.yaml", *apply, "--set", "judge.options={min_mass: 0.3}", ok=False).stderr
-    assert "its options or its prompt is another" in told
-    save_calibration(recipe / "old.json", dataclasses.replace(fitted, fitted_on={}))
-    told = cai("run", "recipe.yaml", "--dry-run", "--set", "preferences.calibration=old.json", ok=False).stderr
-    assert "does not say to what questions it was fitted" in told
-
-
-def test_a_calibration_holds_for_whatever_seed_draws_the_rationales(recipe: Path) -> None:
-    fitted_for(recipe, "reasons", "max_tokens=16", method="cot")  # by `cai eval judge`, whose seed is 0
-    judge = ["--set", "judge.method=cot", "--set", "judge.options={max_tokens: 16}"]
-    for seed in ("1", "5"):
-        cai(
-            "run", "recipe.yaml", "--dry-run", *judge, "--set", f"seed={seed}",
-            "--set", "preferences.calibration=reasons",
-        )  # fmt: skip
-
-
-def test_a_panels_calibration_is_of_its_rule(recipe: Path) -> None:
-    members = "[{method: logprob}, {method: rating}]"
-    fitted_for(recipe, "panel", f"members={members}", "rule=mean", method="panel")
-    apply = ["--dry-run", "--set", "preferences.calibration=panel", "--set", "judge.method=panel"]
-    cai("run", "recipe.yaml", *apply, "--set", f"judge.options={{members: {members}}}")
-    other = ["--set", f"judge.options={{members: {members}, rule: log_odds}}"]
-    told = cai("run", "recipe.yaml", *apply, *other, ok=False).stderr
-    assert "rule" in told.partition("what differs:")[2]
 
 
 def test_samples_of_several_models_meet_in_one_group(recipe: Path) -> None:

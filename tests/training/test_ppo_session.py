@@ -25,7 +25,8 @@ from cai.training.ppo.parts import Parts  # noqa: E402
 from cai.training.rewards import _combine, rules  # noqa: E402
 from cai.training.watch import BEST, kept_step  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
-from tests.training.test_ppo import SMALL, disturbed, job, rows, same_weights  # noqa: E402
+from tests.training.test_ppo import SMALL, job, same_weights  # noqa: E402
+from tests.training.test_ppo_parts import disturbed, rows  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread", "another_precision"),
@@ -41,11 +42,6 @@ def another_precision() -> Iterator[None]:
     AcceleratorState._reset_state()
     yield
     AcceleratorState._reset_state()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_rl.write_model(tmp_path_factory.mktemp("tiny"))
 
 
 def test_adapters_on_a_bfloat16_base_are_float32_and_learn(tmp_path: Path, model: Path) -> None:

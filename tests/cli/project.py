@@ -1,0 +1,71 @@
+"""A small project on the scripted backend, for the tests of `cai run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from cai.cli.main import app
+
+RECIPE = """\
+name: small
+seed: 3
+constitution: constitution/own.yaml
+prompts:
+  - path: data/prompts.jsonl
+models:
+  policy: {backend: scripted}
+revise:
+  rounds: 2
+sft: {test_fraction: 0.3}
+"""
+
+
+KINDS = [f"kind-{n:02d}" for n in range(16)]
+
+
+class Project:
+    """A folder with a constitution of 16 equal principles, prompts and a recipe; the current folder of the test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for kind in ("constitution", "principles", "data"):
+            (root / kind).mkdir()
+        for name in KINDS:
+            self.principle(name)
+        names = "".join(f"  - {{id: {name}}}\n" for name in KINDS)
+        (root / "constitution" / "own.yaml").write_text(f"name: own\nprinciples:\n{names}")
+        (root / "recipe.yaml").write_text(RECIPE)
+        self.prompts(10)
+
+    def principle(self, name: str, critique: str = "") -> None:
+        critique = critique or f"Is it {name}?"
+        text = f"id: {name}\ntitle: {name}\ncritique: {critique}\nrevision: Make it {name}.\n"
+        (self.root / "principles" / f"{name}.yaml").write_text(text)
+
+    def prompts(self, count: int, *, helpful: int = 2) -> None:
+        rows = [
+            {"messages": [{"role": "user", "content": f"Question {n}?"}], "tags": ["helpful"] if n < helpful else []}
+            for n in range(count)
+        ]
+        (self.root / "data" / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def rows(self, path: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.root / path).read_text().splitlines()]
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
+
+
+def cai(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def usage(project: Project, run: str = "runs/small") -> dict[str, int]:
+    found: dict[str, int] = project.rows(f"{run}/attempts.jsonl")[-1]["usage"]
+    return found

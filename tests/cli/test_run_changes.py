@@ -1,0 +1,116 @@
+"""`cai run` again with other inputs: what is refused, made anew, set aside and used again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from cai.constitution.draw import draw
+from cai.constitution.load import load_constitution
+from tests.cli.project import Project, cai, usage
+
+
+def test_changed_inputs_are_refused_and_named(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    kept = (project.root / "runs/small/responses.jsonl").read_bytes()
+    project.principle("kind-03", "Is it very kind?")
+    project.prompts(11)
+    changes = ("--set", "revise.rounds=3", "--set", "seed=9", "--set", "models.policy.words=9")
+    line = cai("run", "recipe.yaml", *changes, code=2).stderr.splitlines()[-1]
+    assert (
+        "what differs: constitution, models.critic, models.policy, models.reviser, prompts, revise.rounds, seed" in line
+    )
+    assert "--update" in line
+    assert (project.root / "runs/small/responses.jsonl").read_bytes() == kept
+
+
+def test_what_does_not_touch_the_rows_may_change(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    (project.root / "data/prompts.jsonl").rename(project.root / "moved.jsonl")
+    cai("run", "recipe.yaml", "--set", "prompts=[{path: moved.jsonl}]", "--set", "sft.title=Mine")
+    assert "Mine" in (project.root / "runs/small/sft/README.md").read_text()
+    assert yaml.safe_load((project.root / "runs/small/recipe.yaml").read_text())["sft"]["title"] == "Mine"
+
+
+def test_a_recipe_may_have_a_system_prompt_of_its_own(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    plain = {row["text"] for row in project.rows("runs/small/responses.jsonl")}
+    brief = ("run", "recipe.yaml", "--set", "system_prompt=Be brief.")
+    assert "what differs: constitution" in cai(*brief, code=2).stderr
+    cai(*brief, "--run-dir", "runs/brief")
+    told = json.loads((project.root / "runs/brief/constitution.json").read_text())
+    assert told["file"]["system_prompt"] == "Be brief."
+    assert load_constitution(project.root / "runs/brief").hash == told["hash"]
+    assert not plain & {row["text"] for row in project.rows("runs/brief/responses.jsonl")}, "every request is another"
+    rows = [row for split in ("train", "test") for row in project.rows(f"runs/brief/sft/{split}.jsonl")]
+    assert {row["messages"][0]["role"] for row in rows} == {"user"}, "what is trained is to be so without being told"
+    assert "| system prompt | Be brief. |" in (project.root / "runs/brief/sft/README.md").read_text()
+
+
+def test_update_after_editing_one_of_16_principles_makes_a_tenth_anew(project: Project) -> None:
+    project.prompts(480, helpful=0)
+    cai("run", "recipe.yaml")
+    first = usage(project)
+    before = {row["id"] for row in project.rows("runs/small/responses.jsonl")}
+    old = (project.root / "runs/small/responses.jsonl").read_bytes()
+    project.principle("kind-07", "Is it as kind as it could be?")
+    result = cai("run", "recipe.yaml", "--update")
+    assert "inputs changed (constitution)" in result.stderr
+    again = usage(project)
+    assert 0 < again["fresh_completion_tokens"] <= 0.1 * first["fresh_completion_tokens"]
+    assert again["fresh_requests"] + again["reused_requests"] == pytest.approx(first["fresh_requests"], rel=0.02)
+    assert (project.root / "runs/small/history/001/responses.jsonl").read_bytes() == old
+    assert (project.root / "runs/small/history/001/sft/train.jsonl").is_file()
+    own = load_constitution("constitution/own.yaml")
+    for row in project.rows("runs/small/responses.jsonl"):
+        drawn = [
+            draw(own, seed=3, prompt_id=row["prompt_id"], round=number)[0].id for number in range(1, row["round"] + 1)
+        ]
+        assert (row["id"] in before) == ("kind-07" not in drawn)
+
+
+def test_update_with_nothing_changed_keeps_everything(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    cai("run", "recipe.yaml", "--update")
+    assert not (project.root / "runs/small/history").exists()
+
+
+def test_update_sets_nothing_aside_until_the_new_prompts_could_be_read(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    kept = (project.root / "runs/small/responses.jsonl").read_bytes()
+    (project.root / "data/none.jsonl").write_text("")
+    result = cai("run", "recipe.yaml", "--update", "--set", "prompts=[{path: data/none.jsonl}]", code=2)
+    assert "there is not one prompt" in result.stderr
+    assert not (project.root / "runs/small/history").exists()
+    assert (project.root / "runs/small/responses.jsonl").read_bytes() == kept
+    cai("run", "recipe.yaml")  # still the run it was
+
+
+def test_updates_pile_up_in_the_history_and_going_back_is_free(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    kept = (project.root / "runs/small/responses.jsonl").read_bytes()
+    cai("run", "recipe.yaml", "--update", "--set", "seed=4")
+    cai("run", "recipe.yaml", "--update")
+    assert sorted(path.name for path in (project.root / "runs/small/history").iterdir()) == ["001", "002"]
+    assert (project.root / "runs/small/responses.jsonl").read_bytes() == kept
+    assert usage(project)["fresh_requests"] == 0
+
+
+def test_reuse_takes_equal_requests_from_another_run(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    requests = (project.root / "runs/small/requests.jsonl").read_bytes()
+    dry = json.loads(
+        cai("run", "recipe.yaml", "--set", "name=b", "--set", "reuse=[runs/small]", "--dry-run", "--json").stdout
+    )
+    assert (dry["requests"], dry["reused"]) == (0, 42)
+    cai("run", "recipe.yaml", "--set", "name=b", "--set", "reuse=[runs/small]")
+    found = usage(project, "runs/b")
+    assert (found["fresh_requests"], found["reused_requests"]) == (0, 42)
+    cai("run", "recipe.yaml", "--set", "name=c", "--set", "reuse=[runs/b]", "--set", "revise.rounds=3")
+    third = usage(project, "runs/c")
+    assert (third["fresh_requests"], third["reused_requests"]) == (16, 42)
+    assert (project.root / "runs/small/requests.jsonl").read_bytes() == requests
+    for path in ("responses.jsonl", "sft/train.jsonl"):
+        assert (project.root / "runs/b" / path).read_bytes() == (project.root / "runs/small" / path).read_bytes()

@@ -1,0 +1,182 @@
+"""`cai run` on rows that do not come through and on prompts that are none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.cli.project import Project, cai
+
+# --- rows that do not come through
+
+
+def test_what_a_row_cannot_do_is_in_quarantine_with_the_reason(project: Project) -> None:
+    default = "name: own\nprinciples:\n  - {id: kind-00, level: default}\n  - {id: kind-01, level: default}\n"
+    (project.root / "constitution/own.yaml").write_text(default)
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": "Do as I say."}], "overrides": ["kind-00", "kind-01"]},
+        {"messages": [{"role": "user", "content": "word " * 5000}]},
+        {"messages": [{"role": "user", "content": "How are you?"}], "overrides": ["kind-00"]},
+    ]
+    lines = [*map(json.dumps, rows), "not json"]
+    (project.root / "data/prompts.jsonl").write_text("".join(line + "\n" for line in lines))
+    cai("run", "recipe.yaml")
+    reasons = {row["reason"]: row["detail"] for row in project.rows("runs/small/quarantine.jsonl")}
+    assert reasons.keys() == {"no_principle", "too_long", "unreadable"}
+    assert (
+        "its overrides (kind-00, kind-01) set aside every principle of the constitution 'own'"
+        in reasons["no_principle"]
+    )
+    assert "do not fit" in reasons["too_long"]
+    assert {tuple(row["principle_ids"]) for row in project.rows("runs/small/responses.jsonl")} == {(), ("kind-01",)}
+    first = project.rows("runs/small/prompts.jsonl")[0]["id"]
+    assert "given up: no_principle" in cai("why", "runs/small", first).stdout
+    assert reasons["unreadable"].startswith("data/prompts.jsonl:4: not JSON")
+
+
+def test_rows_that_did_not_fit_are_asked_for_again_once_the_context_has_grown(project: Project) -> None:
+    words = {"prompt": "word " * 300}
+    (project.root / "data/prompts.jsonl").write_text(json.dumps(words) + "\n" + json.dumps({"prompt": "Short?"}) + "\n")
+    # The draft of the long one fits, and so does a round; its second does not. A little less, and nothing fits.
+    for run, context in (("part", "607"), ("none", "500")):
+        folder = ("--run-dir", f"runs/{run}", "--set", "seed=1")
+        told = cai("run", "recipe.yaml", *folder, "--set", f"models.policy.context={context}").stderr
+        assert "1 rows did not fit into the context" in told
+        assert "--retry-failed" in told
+        flags = {flag for row in project.rows(f"runs/{run}/responses.jsonl") for flag in row["flags"]}
+        quarantined = [row["reason"] for row in project.rows(f"runs/{run}/quarantine.jsonl")]
+        assert (flags, quarantined) == (({"too_long"}, []) if run == "part" else (set(), ["too_long"]))
+        more = ("--set", "models.policy.context=4096")
+        assert "2 of 2 rows were finished before" in cai("run", "recipe.yaml", *folder, *more).stderr
+        assert "1 of 2 rows were finished before" in cai("run", "recipe.yaml", *folder, *more, "--retry-failed").stderr
+        assert len(project.rows(f"runs/{run}/responses.jsonl")) == 6
+        assert project.rows(f"runs/{run}/quarantine.jsonl") == []
+
+
+def test_one_model_name_at_two_ports_of_this_machine_is_refused_unless_named(project: Project) -> None:
+    def models(more: str = "") -> str:
+        served = [f"{{backend: openai, url: 'http://127.0.0.1:{port}/v1', model: m{more}}}" for port in (1, 2)]
+        return f"models={{policy: {served[0]}, critic: {served[1]}}}"
+
+    told = cai("run", "recipe.yaml", "--dry-run", "--set", models(), code=2).stderr
+    assert "ask one model name at two addresses of this machine" in told
+    assert "identity" in told
+    cai("run", "recipe.yaml", "--dry-run", "--set", models(", identity: same"))
+    slash = models().replace("127.0.0.1:2/v1", "127.0.0.1:1/v1/")  # one server, written in two ways
+    cai("run", "recipe.yaml", "--dry-run", "--set", slash)
+
+
+def test_the_card_names_only_models_that_took_part(project: Project) -> None:
+    for setting, roles in (
+        ("revise.rounds=2", "policy, critic, reviser"),
+        ("revise.critique=false", "policy, reviser"),
+        ("revise.rounds=0", "policy"),
+    ):
+        run = f"runs/{roles.replace(', ', '-')}"
+        cai("run", "recipe.yaml", "--run-dir", run, "--set", setting)
+        assert f"| {roles} | scripted |" in (project.root / run / "sft/README.md").read_text()
+
+
+def test_flags_that_are_only_recorded_can_be_kept_out_of_the_data(project: Project) -> None:
+    refusal = "I cannot help with that, because it would hurt your neighbour."
+    rules = f"models.policy.rules=[{{match: 'Make it', reply: '{refusal}'}}]"
+    cai("run", "recipe.yaml", "--set", rules, "--set", "revise.rounds=1")
+    assert json.loads((project.root / "runs/small/metrics.json").read_text())["sft"]["by_kind"]["revision"] == 8
+    cai("export", "recipe.yaml", "--set", rules, "--set", "revise.rounds=1", "--set", "sft.drop_flags=[refusal]")
+    metrics = json.loads((project.root / "runs/small/metrics.json").read_text())
+    assert metrics["sft"]["by_kind"] == {"unrevised": 2}
+    assert metrics["left_out"]["flagged"] == 8
+    told = cai("run", "recipe.yaml", "--set", "sft.drop_flags=[refusals]", "--dry-run", code=2).stderr
+    assert "no flag 'refusals'; did you mean 'refusal'?" in told
+
+
+# --- prompts that are none
+
+
+def broken_prompts(project: Project, count: int = 5) -> None:
+    with (project.root / "data/prompts.jsonl").open("a") as file:
+        file.write("not json\n" * count)
+
+
+def test_rows_that_are_no_prompt_are_told_of_everywhere(project: Project) -> None:
+    broken_prompts(project)
+    ahead = cai("run", "recipe.yaml", "--dry-run")
+    assert "rows unreadable               5" in ahead.stdout
+    result = cai("run", "recipe.yaml", "--set", "sft.title=Small")
+    for told in (result.stderr, (project.root / "runs/small/run.log").read_text()):
+        assert "5 rows of the prompts' files could not be read; all are in runs/small/unreadable.jsonl" in told
+        assert "data/prompts.jsonl:11: not JSON" in told
+        assert "data/prompts.jsonl:14" not in told  # the first few stand for all
+    assert "unreadable rows" in result.stdout
+    aside = project.rows("runs/small/quarantine.jsonl")
+    assert [(row["stage"], row["reason"], row["input"]["where"]) for row in aside] == [
+        ("prompts", "unreadable", f"data/prompts.jsonl:{number}") for number in range(11, 16)
+    ]
+    metrics = json.loads((project.root / "runs/small/metrics.json").read_text())
+    assert metrics["prompts"] == {"read": 10, "unreadable": 5, "repeated": 0}
+    assert "| unreadable | 5 |" in (project.root / "runs/small/sft/README.md").read_text()
+    assert "not JSON" in cai("why", "runs/small", aside[0]["id"]).stdout
+    assert json.loads(cai("status", "runs/small", "--json").stdout)["prompts"]["unreadable"] == 5
+    assert "unreadable" in cai("status", "runs/small").stdout
+    assert "5 rows of the prompts' files" in cai("run", "recipe.yaml").stderr
+    manifest = json.loads((project.root / "runs/small/manifest.json").read_text())
+    assert manifest["rows"] == metrics["prompts"]
+
+
+def test_a_torn_file_of_prompts_is_an_error_unless_it_is_allowed(project: Project) -> None:
+    whole = (project.root / "data/prompts.jsonl").read_bytes()
+    (project.root / "data/prompts.jsonl").write_bytes(whole[:-20])
+    for arguments in (["--dry-run"], []):
+        told = cai("run", "recipe.yaml", *arguments, code=2).stderr
+        assert "data/prompts.jsonl:10: not JSON" in told
+        assert "allow_torn" in told
+    assert not (project.root / "runs/small/manifest.json").exists()
+    cai("run", "recipe.yaml", "--set", "prompts=[{path: data/prompts.jsonl, allow_torn: true}]")
+    assert json.loads((project.root / "runs/small/metrics.json").read_text())["prompts"]["unreadable"] == 1
+
+
+def test_a_limit_looks_at_nothing_behind_it(project: Project) -> None:
+    whole = (project.root / "data/prompts.jsonl").read_bytes()
+    (project.root / "data/prompts.jsonl").write_bytes(whole[:-20])
+    cai("run", "recipe.yaml", "--set", "prompts=[{path: data/prompts.jsonl, limit: 9}]")
+    assert len(project.rows("runs/small/prompts.jsonl")) == 9
+
+
+def test_mistyped_tags_and_overrides_are_named_with_the_nearest_known_word(project: Project) -> None:
+    row = {"prompt": "Hm?", "overrides": ["kind-0", "kind-03"]}
+    with (project.root / "data/prompts.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    mistyped = ("--set", "revise.unrevised_tags=[helpfull]")
+    expected = [
+        "warning: revise.unrevised_tags: no prompt has the tag 'helpfull'; did you mean 'helpful'?",
+        "warning: data/prompts.jsonl:11: overrides: 'kind-0' is no principle or tag of the constitution 'own'; "
+        "did you mean 'kind-",
+    ]
+    for result in (cai("run", "recipe.yaml", "--dry-run", *mistyped), cai("run", "recipe.yaml", *mistyped)):
+        assert all(text in result.stderr for text in expected)
+        assert result.stderr.count("warning") == 2
+    # What nobody wrote is not complained about: by default prompts tagged `helpful` are only answered.
+    project.prompts(3, helpful=0)
+    assert "warning" not in cai("run", "recipe.yaml", "--run-dir", "runs/other").stderr
+
+
+def test_a_mistyped_path_leaves_nothing_behind(project: Project) -> None:
+    before = project.files()
+    told = cai("run", "recipe.yaml", "--set", "prompts=[{path: data/prompt.jsonl}]", code=2).stderr
+    assert "data/prompt.jsonl: no such file" in told
+    assert project.files() == before
+
+
+def test_a_source_without_a_row_is_named(project: Project) -> None:
+    (project.root / "data/none.jsonl").write_text("\n")
+    both = "prompts=[{path: data/none.jsonl}, {path: data/prompts.jsonl}]"
+    assert "warning: data/none.jsonl holds no prompt" in cai("run", "recipe.yaml", "--set", both).stderr
+
+
+def test_dry_run_tells_of_prompts_that_do_not_fit(project: Project) -> None:
+    (project.root / "data/prompts.jsonl").write_text(
+        json.dumps({"prompt": "word " * 5000}) + '\n{"prompt": "Short?"}\n'
+    )
+    found = json.loads(cai("run", "recipe.yaml", "--dry-run", "--json").stdout)
+    assert (found["prompts"], found["too_long"], found["requests"]) == (2, 1, 5)
+    assert "prompts too long              1" in cai("run", "recipe.yaml", "--dry-run").stdout
