@@ -1,6 +1,9 @@
 """`python -m cai`, which is what `accelerate launch -m cai` starts."""
 
-from cai.cli.main import app
+from cai.processes import no_teardown
 
 if __name__ == "__main__":
-    app()
+    with no_teardown():
+        from cai.cli.main import app
+
+        app()

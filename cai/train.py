@@ -23,6 +23,7 @@ from cai.constitution.load import load_constitution
 from cai.engine import Engine, Generate
 from cai.errors import InputError
 from cai.pipeline.begin import read_prompts
+from cai.processes import launched, leave_processes, main_process
 from cai.progress import Reporter
 from cai.recipe import TrainConfig
 from cai.records import Prompt
@@ -30,7 +31,7 @@ from cai.runs import RunFolder
 from cai.stages.export import split_of
 from cai.store import Lock, Log, write_json
 from cai.training import algorithms
-from cai.training.base import Job, Outcome, Reward, leave_processes, main_process
+from cai.training.base import Job, Outcome, Reward
 from cai.training.data import PairSource
 from cai.training.rewards import Ask, Tools
 from cai.yamlfile import Document, StrictModel, validate
@@ -159,7 +160,7 @@ def _hold(folder: Path) -> Iterator[None]:
 def _set_aside(folder: Path) -> None:
     if main_process() and folder.exists():
         _move_into_history(folder)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # no process looks into the folder before it is empty
+    if launched():  # no process looks into the folder before it is empty
         from accelerate import PartialState
 
         PartialState(timeout=timedelta(minutes=30)).wait_for_everyone()

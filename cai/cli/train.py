@@ -60,8 +60,8 @@ def train(
     from cai import train as root
     from cai.config import load_recipe
     from cai.errors import CaiError, InputError
+    from cai.processes import main_process
     from cai.progress import Progress
-    from cai.training.base import main_process
 
     if recipe is None:
         raise InputError("which recipe?", mend=f"cai train {algorithm} RECIPE")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +11,6 @@ from cai.errors import CaiError
 from cai.progress import Reporter, Silent
 from cai.records import Messages, Prompt
 from cai.training.data import PairSource
-
-
-def leave_processes() -> None:
-    """Take leave of the other processes of a launch, when all is written.
-
-    Threads of torch's that still listen to them when the interpreter ends can abort the process, and a finished
-    training would count as failed.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from torch import distributed
-
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
-
-
-def main_process() -> bool:
-    """Whether this is the first of the processes that `accelerate launch` started, or the only one: it writes files."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class TrainingError(CaiError):

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError
+from cai.processes import main_process
 from cai.records import content_hash
 from cai.store import encode, read_rows, write_json
-from cai.training.base import Job, TrainingError, main_process
+from cai.training.base import Job, TrainingError
 from cai.training.lineage import fingerprint
 from cai.training.passthrough import bound, check_block
 from cai.training.ppo.stop import Stop, memory_told

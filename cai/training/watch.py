@@ -21,9 +21,10 @@ from pydantic import Field
 
 from cai.errors import InputError
 from cai.evals import stats
+from cai.processes import main_process
 from cai.records import Messages, Prompt, content_hash
 from cai.store import Log, read_rows
-from cai.training.base import Reward, main_process
+from cai.training.base import Reward
 from cai.yamlfile import StrictModel
 
 LEAST_PROMPTS = 4  # for a paired test to mean anything

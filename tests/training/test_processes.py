@@ -16,8 +16,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from cai.processes import leave_processes, no_teardown
 from cai.training import algorithms
-from cai.training.base import Job, TrainingError, leave_processes
+from cai.training.base import Job, TrainingError
 from tests.training import tiny_rl
 from tests.training.test_algorithms import job, losses
 
@@ -121,5 +122,6 @@ if __name__ == "__main__":
         loading: Any = importlib.import_module(f"cai.training.algorithms.{part}")
         setattr(loading, name, _empty(getattr(loading, name)))
     torch.set_num_threads(1)
-    train(watched(Path(sys.argv[1]), sys.argv[2], "together"))
-    leave_processes()
+    with no_teardown():
+        train(watched(Path(sys.argv[1]), sys.argv[2], "together"))
+        leave_processes()

@@ -11,10 +11,11 @@ from typing import Any
 
 from cai import plugins
 from cai.errors import InputError, MissingDependency
+from cai.processes import main_process
 from cai.records import content_hash
 from cai.store import read_rows
 from cai.training import lineage, models
-from cai.training.base import Job, main_process
+from cai.training.base import Job
 from cai.training.ppo import state
 from cai.training.ppo.config import Config
 from cai.training.ppo.loop import Loop
