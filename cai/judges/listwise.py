@@ -87,7 +87,7 @@ class Listwise:
         self, group: Group, shown: list[Candidate], question: Question, generate: Generate
     ) -> Scored | ContextOverflow:
         letters = self.prompt.choices[: len(shown)]
-        mark = fence([*(turn.content for turn in group.prompt.messages), *(each.text for each in shown)])
+        mark = fence([turn.content for turn in group.prompt.messages], [each.text for each in shown])
         slots = {
             "conversation": conversation(group.prompt.messages),
             "answers": "\n\n".join(

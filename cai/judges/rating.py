@@ -81,7 +81,7 @@ class Rater:
             "conversation": conversation(prompt.messages),
             "answer": quote(text),
             "question": (question.text or self.prompt.question).strip(),
-            "mark": fence([*(turn.content for turn in prompt.messages), text]),
+            "mark": fence([turn.content for turn in prompt.messages], [text]),
         }
         try:
             return await self._read(slots, generate)

@@ -39,7 +39,7 @@ class Shot(StrictModel):
         Args:
             question: of the file.
         """
-        found = {"question": (self.question or question).strip(), "mark": fence([self.prompt, *self.answers])}
+        found = {"question": (self.question or question).strip(), "mark": fence([self.prompt], self.answers)}
         if self.prompt.strip():
             found["conversation"] = conversation((Message("user", self.prompt),))
         if len(self.answers) == 1:

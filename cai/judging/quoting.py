@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -21,16 +22,16 @@ def quote(text: str) -> str:
     return CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text.strip())
 
 
-def fence(texts: Sequence[str]) -> str:
-    """A mark of 6 hex digits that occurs in none of `texts`, for the tags around them: no answer can close its own.
+def fence(turns: Sequence[str], answers: Sequence[str] = ()) -> str:
+    """A mark of 6 hex digits that occurs in no turn and no answer, for the tags around them: none can close its own.
 
-    The same for any order of the texts.
+    Made of the turns alone, so that all comparisons of answers to them begin alike, first answer included, and are
+    served from the prefix cache. Who knows the turns can work it out; but where an answer holds it, the next one is
+    taken, and for none to be left it would have to hold all 16 million.
     """
-    key = ""
-    while True:
-        key = content_hash(key, sorted(texts), length=6)
-        if not any(key in text for text in texts):
-            return key
+    texts = (*turns, *answers)
+    marks = (content_hash(number, list(turns), length=6) for number in itertools.count())
+    return next(mark for mark in marks if not any(mark in text for text in texts))
 
 
 PAIR_SLOTS = ("conversation", "answer_a", "answer_b", "question")
@@ -39,22 +40,17 @@ PAIR_SLOTS = ("conversation", "answer_a", "answer_b", "question")
 
 def pair_slots(shown: Comparison, question: str) -> dict[str, str]:
     """Values of a pair prompt's slots."""
-    texts = [turn.content for turn in shown.prompt.messages] + [shown.a.text, shown.b.text]
     return {
         "conversation": conversation(shown.prompt.messages),
         "answer_a": quote(shown.a.text),
         "answer_b": quote(shown.b.text),
         "question": question.strip(),
-        "mark": fence(texts),
+        "mark": fence([turn.content for turn in shown.prompt.messages], [shown.a.text, shown.b.text]),
     }
 
 
 def conversation(messages: Messages) -> str:
-    """The prompt between tags, several turns each between its own.
-
-    The mark depends on the prompt alone, so that everything up to here is the same for all answers to it, and is served
-    from the prefix cache.
-    """
+    """The prompt between tags, several turns each between its own: the same for all answers to it."""
     mark = fence([turn.content for turn in messages])
 
     def block(tag: str, text: str) -> str:
