@@ -83,11 +83,15 @@ def main() -> None:
             self.rows.append({**row, "at": time.perf_counter()})
 
     timer = Timer()
-    batch, minibatches, micro = options["batch"], options["minibatches"], options["micro_batch"]
+    batch, minibatches = options["batch"], options["minibatches"]
+    if options["micro_batch"] * minibatches != batch:
+        raise SystemExit("TRL is compared with passes of a whole minibatch: micro_batch times minibatches is the batch")
     config = PPOConfig(
         output_dir=str(Path(sys.argv[2]).parent / "trl"),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch // micro,
+        # Not minibatches by accumulation: TRL 1.12 would then step the optimizer once for all of them, since it counts
+        # every pass of a minibatch as one of accelerate's accumulation. So it steps after each, as ours does.
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=1,
         num_mini_batches=minibatches,
         num_ppo_epochs=options["epochs"],
         total_episodes=batch * options["updates"],
