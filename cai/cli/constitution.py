@@ -91,11 +91,13 @@ def diff(
     from rich.console import Console
 
     from cai.constitution.diff import diff as compare
-    from cai.constitution.effect import effect
+    from cai.constitution.effect import as_used, effect
     from cai.constitution.load import load_constitution
     from cai.constitution.view import difference
 
     before, after = load_constitution(old), load_constitution(new)
+    if run:  # what the recipe says instead of them is no difference between them
+        before, after = as_used(before, run), as_used(after, run)
     changes = compare(before, after)
     touched = effect(before, after, run) if run else None
     if touched and touched.strange:

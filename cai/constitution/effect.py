@@ -43,14 +43,25 @@ class Effect:
         }
 
 
-def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
-    """What going from `old` to `new` would change of the run in the folder `run`.
+def as_used(constitution: Constitution, run: Path) -> Constitution:
+    """With the `system_prompt` of the run's recipe, where that gives one instead of the constitution's own."""
+    data, _, file = _recipe(run)
+    text = data.get("system_prompt")
+    if text is None:
+        return constitution
+    if not isinstance(text, str):
+        raise InputError(f"the key 'system_prompt' must be text, not {text!r}", where=file)
+    return constitution.with_system_prompt(text)
 
-    Reads `responses.jsonl`, the hash in `constitution.json`, from `recipe.yaml` whether there are critiques (without,
-    their wording reaches no model); where the edit can move draws also its `seed` and `revise.principles_per_critique`,
-    and `prompts.jsonl` (the prompts' overrides). A round changes when its draw, the wording of a principle that it
-    drew, or the frame around them changes, or when an earlier round of its prompt did, since it revises that one's
-    answer. Memory: one small entry a prompt.
+
+def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
+    """What going from `old` to `new`, each `as_used`, would change of the run in the folder `run`.
+
+    Reads `responses.jsonl`, the hash in `constitution.json`, from `recipe.yaml` also what is shown: whether there are
+    critiques (without, their wording reaches no model) and how many worked examples; where the edit can move draws also
+    its `seed` and `revise.principles_per_critique`, and `prompts.jsonl` (the prompts' overrides). A round changes when
+    its draw, the wording of a principle that it drew, or the frame around them changes, or when an earlier round of its
+    prompt did, since it revises that one's answer. Memory: one small entry a prompt.
 
     Raises:
         InputError: a file is missing or is not what it has to be.
@@ -58,10 +69,14 @@ def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
     responses = run / "responses.jsonl"
     if not responses.is_file():
         raise InputError("no responses.jsonl in this folder", where=str(run), mend="give the folder of a run")
+    old, new = as_used(old, run), as_used(new, run)
     changes = diff(old, new)
-    asked = {"critique", "revision"} if _critiques(run) else {"revision"}
+    _, revise, file = _recipe(run)
+    asked = {"revision"} if revise.get("critique") is False else {"critique", "revision"}
+    shown = revise.get("few_shot")
+    shown = None if shown is None else _whole(shown, "revise.few_shot", file)
     templates = changes.templates.keys() & asked
-    everything = bool(_shots(old, asked) != _shots(new, asked) or templates or changes.system_prompt)
+    everything = bool(_shots(old, asked, shown) != _shots(new, asked, shown) or templates or changes.system_prompt)
     everything = everything or old.rules != new.rules
     touched = {name for name, fields in changes.reworded.items() if fields.keys() & asked}
     conflicts = set(changes.relevelled) if changes.levels is None else {b.id for b in old.principles}
@@ -110,17 +125,19 @@ def _hash(run: Path) -> str:
     return str(found.get("hash", "")) if isinstance(found, dict) else ""
 
 
-def _shots(constitution: Constitution, asked: set[str]) -> list[dict[str, Any]]:
-    """The worked examples as far as they are shown."""
+def _shots(constitution: Constitution, asked: set[str], count: int | None) -> list[dict[str, Any]]:
+    """The worked examples as far as they are shown: the first `count`, None for all."""
     hidden = set() if "critique" in asked else {"critique", "critique_request"}
-    return [shot.model_dump(mode="json", exclude=hidden) for shot in constitution.few_shot]
+    return [shot.model_dump(mode="json", exclude=hidden) for shot in constitution.few_shot[:count]]
 
 
-def _critiques(run: Path) -> bool:
+def _recipe(run: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The run's recipe, its part on revising, and its file; the first two empty where there is none."""
     path = run / "recipe.yaml"
     data = yamlfile.load(path).data if path.is_file() else {}
-    revise = data.get("revise") if isinstance(data, dict) else None
-    return not isinstance(revise, dict) or revise.get("critique", True) is not False
+    data = data if isinstance(data, dict) else {}
+    revise = data.get("revise")
+    return data, revise if isinstance(revise, dict) else {}, str(path)
 
 
 def _lots(constitution: Constitution) -> list[Any]:
@@ -133,12 +150,9 @@ def _lots(constitution: Constitution) -> list[Any]:
 
 def _draws(run: Path) -> Callable[[Constitution, str, int], tuple[Bound, ...]]:
     """The draws of this run: (constitution, prompt id, round) -> principles; nothing where nothing can be drawn."""
-    recipe = yamlfile.load(run / "recipe.yaml")
-    data = recipe.data if isinstance(recipe.data, dict) else {}
-    revise = data.get("revise")
-    seed = _whole(data.get("seed"), "seed", recipe.file)
-    given = revise.get("principles_per_critique", 1) if isinstance(revise, dict) else 1
-    count = _whole(given, "revise.principles_per_critique", recipe.file)
+    data, revise, file = _recipe(run)
+    seed = _whole(data.get("seed"), "seed", file)
+    count = _whole(revise.get("principles_per_critique", 1), "revise.principles_per_critique", file)
     overrides: dict[str, tuple[str, ...]] = {}
     prompts = run / "prompts.jsonl"
     if prompts.is_file():

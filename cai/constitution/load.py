@@ -8,7 +8,7 @@ newer `cai` never adds principles to a tag of your own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class Constitution:
 
     def with_system_prompt(self, text: str) -> Constitution:
         """The same with another system prompt; blank: none."""
-        return assemble(self.file.model_copy(update={"system_prompt": text}), self.principles, self.path)
+        return replace(self, system_prompt=text, file=self.file.model_copy(update={"system_prompt": text}))
 
     @cached_property
     def rules(self) -> tuple[str, ...]:

@@ -140,6 +140,23 @@ def test_diff_of_a_real_run_counts_what_running_again_changes(project: Path) -> 
     assert 0 < len(changed) < len(before) / 2
 
 
+def test_diff_of_a_run_whose_recipe_gives_the_system_prompt_sees_none_changed(project: Path) -> None:
+    from cai.cli.main import app as cai
+
+    (project / "prompts.jsonl").write_text('{"prompt": "Question?"}\n')
+    (project / "demo.yaml").write_text(
+        "name: demo\nconstitution: constitution/one.yaml\nsystem_prompt: Be brief.\nprompts:\n  - path: prompts.jsonl\n"
+        "models:\n  policy: {backend: scripted}\n"
+    )
+    assert CliRunner().invoke(cai, ["run", "demo.yaml"]).exit_code == 0
+    for old in ("runs/demo", "one"):
+        result = run("diff", old, "one", "--run", "runs/demo", "--json")
+        assert result.stderr == ""
+        data = json.loads(result.stdout)
+        assert (data["same"], data["system_prompt"], data["run"]["rows_changed"]) == (True, None, 0)
+    assert json.loads(run("diff", "runs/demo", "one", "--json").stdout)["system_prompt"]["old"] == "Be brief."
+
+
 def test_schema(project: Path) -> None:
     assert json.loads(run("schema", "principle").stdout)["title"] == "cai principle"
     assert set(json.loads(run("schema").stdout)) == {"principle", "constitution"}

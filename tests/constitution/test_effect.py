@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cai.constitution.draw import draw
-from cai.constitution.effect import effect
+from cai.constitution.effect import as_used, effect
 from cai.constitution.load import Constitution
 from cai.constitution.model import FewShot, Templates
 from cai.errors import InputError
@@ -146,6 +146,42 @@ def test_only_the_system_prompt_changes_a_prompt_without_revisions(make: Make, t
     assert (got.rows, got.rows_changed, got.rounds, got.rounds_changed) == (4, 3, 9, 9)
     got = effect(make(NAMES), make(NAMES, system_prompt="Be kind."), tmp_path)
     assert (got.rows_changed, got.rounds_changed) == (4, 9)
+
+
+def test_a_system_prompt_of_the_recipe_stands_for_that_of_both(make: Make, tmp_path: Path) -> None:
+    write_run(tmp_path, make(NAMES), rows=4)
+    shots = (FewShot(text="One."),)
+    old, new = make(NAMES, few_shot=shots, system_prompt="Be kind."), make(NAMES, few_shot=shots)
+    assert effect(old, new, tmp_path).rows_changed == 4
+    recipe = (tmp_path / "recipe.yaml").read_text()
+    for text in ("null", "'Be brief.'", "''"):
+        (tmp_path / "recipe.yaml").write_text(f"system_prompt: {text}\n{recipe}")
+        used = as_used(old, tmp_path)
+        assert used.few_shot == shots  # and all else
+        assert used.system_prompt == {"null": "Be kind."}.get(text, text[1:-1])
+        (tmp_path / "constitution.json").write_text(json.dumps({"hash": used.hash}))
+        got = effect(old, new, tmp_path)
+        assert (got.rows_changed, got.other) == (4 if text == "null" else 0, False)
+    (tmp_path / "recipe.yaml").write_text(f"system_prompt: 3\n{recipe}")
+    with pytest.raises(InputError, match=r"recipe\.yaml: the key 'system_prompt' must be text, not 3"):
+        effect(old, new, tmp_path)
+
+
+def test_a_worked_example_that_the_recipe_does_not_show_changes_nothing(make: Make, tmp_path: Path) -> None:
+    write_run(tmp_path, make(NAMES), rows=4)
+
+    def changed(*texts: str) -> int:
+        old = make(NAMES, few_shot=tuple(FewShot(text=text) for text in ("One.", "Two.", "Three.")))
+        return effect(old, make(NAMES, few_shot=tuple(FewShot(text=text) for text in texts)), tmp_path).rows_changed
+
+    assert changed("One.", "Two.", "3.") == 4
+    with (tmp_path / "recipe.yaml").open("a") as recipe:
+        recipe.write("  few_shot: 2\n")
+    assert changed("One.", "Two.", "3.") == changed("One.", "Two.") == 0
+    assert changed("One.", "2.", "Three.") == changed("One.") == 4
+    (tmp_path / "recipe.yaml").write_text("revise: {few_shot: two}\n")
+    with pytest.raises(InputError, match=r"the key 'revise\.few_shot' must be a whole number, not 'two'"):
+        changed("One.")
 
 
 def test_rules_that_every_request_repeats_change_everything(make: Make, tmp_path: Path) -> None:
