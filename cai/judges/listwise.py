@@ -4,9 +4,12 @@ Plackett 1975, Luce 1959: with strengths w the best of a list is i with probabil
 p = w_i / (w_i + w_j), and K (K - 1) / 2 pairs are decided by one pass. A model prefers places in a list even more than
 slots of a pair, so by default it is asked K times, each time shifted by one: every answer stands in every place once.
 
-Each pass gives one vote on each pair, in the order in which the two stood. Their mean over the K votes of a pair is
-free of a preference for any place; the votes of one order alone are not, since an answer early in the list stands
-before another in more shifts than behind it. Average all votes of a pair alike.
+Each pass gives one vote on each pair, in the order in which the two stood. If answer i has the logit s_i and place k
+adds a bias b_k, the log-odds of i against j in shift r are s_i - s_j + b_(i + r) - b_(j + r), places counted modulo K.
+Over all K shifts the biases cancel: the mean log-odds are s_i - s_j whatever places the model prefers. The mean of the
+probabilities is not free of them (three equal answers, b = 4, 2, 0: 0.59 for the one that stands right before the
+other in two shifts of three), and neither are the votes of one order alone. So all votes of a pair are averaged alike,
+in log-odds (`cai.stages.prefer`).
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ class Listwise:
     """See `cai.judging.Judge`.
 
     `raw` of a vote: the `rotation`, and the `letters` and `logprobs` of the comparison's own a and b in it; the votes
-    of one rotation hold together all that was read. `cai.judging.ranking` gives the order of the whole list.
+    of one rotation hold together all that was read. `cai.stages.prefer.rankings` gives the order of the whole list.
     """
 
     config: Config

@@ -6,8 +6,10 @@ and the pairs that decide between the best come up by themselves.
 What is honest about a pair that was never asked? Asked pairs keep the pair judge's own votes, under its own name; they
 are not smoothed towards the fit. A pair never asked gets one vote by `tournament`, without an order and with `inferred`
 in `raw`: what the strengths, fitted to the group's other verdicts, say of it. It adds no evidence, only spreads what
-there is; whoever counts evidence leaves such votes out, as `cai.judging.ranking` does. Two answers that no chain of
-verdicts links get a vote with an error instead. A pair whose asking failed keeps that failure.
+there is; whoever counts evidence leaves such votes out, as `cai.stages.prefer.rankings` does. Two answers that no chain
+of verdicts links get a vote with an error instead. A pair whose asking failed, be it in one order of two, keeps that
+failure, and counts in no standing and no strength: the verdict left over would carry the judge's whole position bias.
+What the pair judge says is to be done with a label (`raw["clamp"]`) holds for the inferred ones too.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class Config(StrictModel):
 
 @dataclass(frozen=True)
 class Tournament:
-    """See `cai.judging.Judge`. The order of the whole group is `cai.judging.ranking` of its votes."""
+    """See `cai.judging.Judge`. `cai.stages.prefer.rankings` gives the order of the whole group."""
 
     config: Config
     inner: Judge
@@ -70,17 +72,19 @@ class Tournament:
                 if not paired:
                     break
                 await self._ask([pairs[key] for key in paired], question, generate, votes)
-        games = games_of(item, [each for asked in votes.values() for each in asked])
+        games = games_of(item, {pair: p for pair, asked in votes.items() if (p := label(asked)) is not None})
         strengths = bradley_terry(len(item.candidates), games, prior=self.config.prior)
         linked = parts(len(item.candidates), games)
         place = {candidate.id: index for index, candidate in enumerate(item.candidates)}
+        told = (each.raw for asked in votes.values() for each in asked)
+        clamp = next(({"clamp": raw["clamp"]} for raw in told if "clamp" in raw), {})
         given: list[Vote] = []
         for pair in item.comparisons():
             if pair.id in votes:
                 given += votes[pair.id]
                 continue
             a, b = place[pair.a.id], place[pair.b.id]
-            raw = {"inferred": True, "games": len(games), "strengths": [strengths[a], strengths[b]]}
+            raw = {"inferred": True, "games": len(games), "strengths": [strengths[a], strengths[b]], **clamp}
             verdict = Verdict(None, raw=raw, error=UNCONNECTED)
             if linked[a] == linked[b]:
                 verdict = Verdict(expected(strengths[a], strengths[b]), raw=raw)
@@ -104,16 +108,22 @@ def standing(
 ) -> list[str]:
     """`ids`, those with the highest sum of soft labels first; equals keep their order.
 
-    A bye, and a pair without a verdict, count half.
+    A bye, and a pair without a verdict, or with one in only one of two orders, count half.
     """
     score = dict.fromkeys(ids, 0.0)
     for each in pairs.values():
-        found = [p for told in votes.get(each.id, ()) if (p := told.p) is not None]
-        if found:
-            label = math.fsum(found) / len(found)
-            score[each.a.id] += label - 0.5
-            score[each.b.id] -= label - 0.5
+        p = label(votes.get(each.id, ()))
+        if p is not None:
+            score[each.a.id] += p - 0.5
+            score[each.b.id] -= p - 0.5
     return sorted(ids, key=lambda each: -round(score[each], 9))
+
+
+def label(votes: Sequence[Vote]) -> float | None:
+    """The soft label of one pair's votes; None where there are none, or one of them has no verdict."""
+    found = [vote.p for vote in votes]
+    known = [p for p in found if p is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(found) else None
 
 
 def swiss(order: Sequence[str], played: set[frozenset[str]]) -> list[frozenset[str]]:

@@ -7,10 +7,10 @@ labels with a Gaussian prior around 0, so an answer that won every time keeps a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from cai.records import Group, Vote
+from cai.records import Group
 
 Game = tuple[int, int, float]
 """Two answers, by index, and the soft label of the first: 1 won, 0.5 a draw, 0 lost."""
@@ -95,33 +95,30 @@ def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
     return solution
 
 
-def games_of(group: Group, votes: Iterable[Vote]) -> tuple[Game, ...]:
-    """One game for each comparison of `group` that has a verdict: the mean of its votes by weight.
+def games_of(group: Group, labels: Mapping[str, float]) -> tuple[Game, ...]:
+    """One game for each comparison of `group` that has a label.
 
-    Votes without a verdict, and those that a tournament inferred from others, bring nothing new and are left out.
+    Args:
+        labels: soft label of the comparison's own `a`, by the comparison's id.
     """
-    told: dict[str, list[tuple[float, float]]] = {}
-    for vote in votes:
-        p = vote.p
-        if p is not None and vote.weight > 0 and not vote.raw.get("inferred"):
-            told.setdefault(vote.comparison_id, []).append((p, vote.weight))
     place = {candidate.id: index for index, candidate in enumerate(group.candidates)}
-    games = []
-    for comparison in group.comparisons():
-        labels = told.get(comparison.id)
-        if labels:
-            label = math.fsum(p * weight for p, weight in labels) / math.fsum(weight for _, weight in labels)
-            games.append((place[comparison.a.id], place[comparison.b.id], label))
-    return tuple(games)
+    return tuple(
+        (place[comparison.a.id], place[comparison.b.id], labels[comparison.id])
+        for comparison in group.comparisons()
+        if comparison.id in labels
+    )
 
 
-def ranking(group: Group, votes: Iterable[Vote]) -> tuple[str, ...]:
-    """Ids of a group's answers, the best first, by Bradley-Terry strengths of their mean soft labels.
+def ranking(group: Group, labels: Mapping[str, float]) -> tuple[str, ...]:
+    """Ids of a group's answers, the best first, by Bradley-Terry strengths of their soft labels.
 
-    Where every pair has a verdict, the order is that of the sums of soft labels (Borda's count). Ties keep the group's
-    order, and so does a group without a verdict.
+    Where every pair has a label, the order is that of the sums of soft labels (Borda's count). Ties keep the group's
+    order, and so does a group without a label.
+
+    Args:
+        labels: as `games_of` takes them.
     """
-    strengths = bradley_terry(len(group.candidates), games_of(group, votes))
+    strengths = bradley_terry(len(group.candidates), games_of(group, labels))
     order = sorted(range(len(strengths)), key=lambda index: -strengths[index])
     level = {order[0]: 0}
     for better, worse in pairwise(order):  # rounding must not decide between equals

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cai.errors import RunError
 from cai.evals.calibration import Calibration
-from cai.judging.ranking import ranking
 from cai.pipeline.begin import read_prompts
 from cai.pipeline.job import Job
 from cai.pipeline.stages import Answers
@@ -19,7 +18,7 @@ from cai.progress import Reporter
 from cai.records import Preference, Vote
 from cai.runs import RunFolder
 from cai.stages.card import ModelUsed
-from cai.stages.prefer import Rule, complete, preferences
+from cai.stages.prefer import preferences, rankings
 from cai.stages.sample import Gathered
 from cai.stages.select import select
 from cai.stages.votestats import VoteReport, VoteTally
@@ -67,13 +66,15 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
             counts["duplicates"] += len(gathered.duplicates)
             counts["left_out"] += len(gathered.left_out)
             votes = [Vote.from_row(each) for each in row["votes"]]
-            groups.write(encode(_group_row(prompt.id, gathered, votes, job.rule)))
+            labels: tuple[Preference, ...] = ()
+            if gathered.group is not None and votes:
+                labels = preferences(gathered.group, votes, job.rule, axes=job.judge.axes or ("",))
+            groups.write(encode(_group_row(prompt.id, gathered, votes, labels)))
             for vote in votes:
                 votes_file.write(encode(vote.row()))
             if gathered.group is None or not votes:
                 continue
             sizes[len(gathered.group.candidates)] += 1
-            labels = preferences(gathered.group, votes, job.rule, axes=job.judge.axes or ("",))
             tally.add(gathered.group, votes, labels)
             for label in labels:
                 made.write(encode(label.row()))
@@ -117,18 +118,16 @@ def read_preferences_of(place: RunFolder) -> Iterator[Preference]:
         yield Preference.from_row(row, where=f"{place.preferences}:{number}")
 
 
-def _group_row(prompt_id: str, gathered: Gathered, votes: list[Vote], rule: Rule) -> dict[str, Any]:
+def _group_row(
+    prompt_id: str, gathered: Gathered, votes: Sequence[Vote], labels: Sequence[Preference]
+) -> dict[str, Any]:
     group = gathered.group
-    counted = complete(votes, rule)
-    axes = sorted({vote.axis for vote in votes})
     return {
         "schema": 1,
         "id": group.id if group else None,
         "prompt_id": prompt_id,
         "responses": [candidate.id for candidate in group.candidates] if group else [],
-        "rankings": {axis: list(ranking(group, [v for v in counted if v.axis == axis])) for axis in axes}
-        if group
-        else {},
+        "rankings": {axis: list(ids) for axis, ids in rankings(group, votes, labels).items()} if group else {},
         "duplicates": dict(gathered.duplicates),
         "left_out": list(gathered.left_out),
     }

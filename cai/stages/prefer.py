@@ -5,8 +5,10 @@ The steps, all of them pure:
 1. A vote with an error is missing. It is never 0.5: that would be a verdict nobody gave.
 2. The votes of one question (judge, principles, axis) are averaged, over both orders (Lee et al. 2023, arXiv
    2309.00267, section 2.1), so what a judge gives to a slot cancels. If one order has no verdict, the question is
-   missing (`need_both`): half of such a pair would carry the whole bias. So it is where a listwise judge failed in one
-   of its rotations, since only all of them together put each answer into each place equally often.
+   missing (`need_both`): half of such a pair would carry the whole bias. The votes of a listwise judge's rotations are
+   averaged in log-odds, logit p = mean of logit p_r: a place's bias is added to a logit, and over all rotations it adds
+   up to nothing (`cai.judges.listwise`). If one rotation has no verdict, the question is missing too, since only all of
+   them together put each answer into each place equally often.
 3. A judge's questions are averaged by the weights of their principles; one of weight 0 is not asked. Then the label is
    clamped where the judge says so (chain of thought: Bai et al. 2022, section 4.1). Clamped before orders or questions
    are averaged, two sure verdicts that contradict one another a little would come to exactly 0.5.
@@ -29,9 +31,12 @@ from dataclasses import dataclass
 
 from cai.errors import InputError
 from cai.judging import panels
+from cai.judging.ranking import ranking
 from cai.records import Comparison, Group, Preference, Vote, content_hash
 
 _PLACES = 12
+_SUREST = math.log(10**_PLACES)
+"""Log-odds beyond which a label of so many places is 0 or 1: one rotation counts no more, however sure it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +148,34 @@ def by_question(votes: Iterable[Vote]) -> Mapping[QuestionKey, Sequence[Vote]]:
     return found
 
 
-def complete(votes: Iterable[Vote], rule: Rule) -> list[Vote]:
-    """The votes of those questions that come to something; of a question with `need_both` that failed once, none."""
-    return [vote for key, asked in by_question(votes).items() if answer(key, asked, rule) is not None for vote in asked]
+def rankings(group: Group, votes: Iterable[Vote], labels: Iterable[Preference]) -> dict[str, tuple[str, ...]]:
+    """Ids of a group's answers, the best first, by each axis that its votes are of.
+
+    Made of the group's preferences, so neither contradicts the other; those that a tournament inferred from the others
+    say nothing new, and are left out.
+
+    Args:
+        votes: those that the preferences came of.
+        labels: the group's, as `preferences` gave them.
+    """
+    votes = list(votes)
+    asked = {
+        (vote.comparison_id, vote.axis) for vote in votes if p_of(vote) is not None and not vote.raw.get("inferred")
+    }
+    pairs = {comparison.id: comparison for comparison in group.comparisons()}
+    told: dict[str, dict[str, float]] = {axis: {} for axis in sorted({vote.axis for vote in votes})}
+    for label in labels:
+        p = p_of_a(label, pairs[label.comparison_id])
+        if p is not None and (label.comparison_id, label.axis) in asked:
+            told[label.axis][label.comparison_id] = p
+    return {axis: ranking(group, found) for axis, found in told.items()}
+
+
+def p_of_a(label: Preference, comparison: Comparison) -> float | None:
+    """The soft label of the comparison's own `a`; None where there is no verdict."""
+    if label.p is None:
+        return None
+    return label.p if label.chosen_id == comparison.a.id else 1 - label.p
 
 
 def p_of(vote: Vote) -> float | None:
@@ -178,7 +208,7 @@ def answer(key: QuestionKey, votes: Sequence[Vote], rule: Rule) -> Answer | None
         key=key,
         # All votes alike: a listwise judge's are free of a preference for a place only so, and a pair judge's are one
         # in each order.
-        p=round(_mean([p for _, p in labels]), _PLACES),
+        p=_averaged(labels),
         p_tie=_mean([vote.p_tie for vote, _ in labels]),
         weight=_mean([vote.weight for vote, _ in labels]),
         flipped=sides["ab"] * sides["ba"] < 0 if len(sides) == 2 else None,
@@ -188,10 +218,27 @@ def answer(key: QuestionKey, votes: Sequence[Vote], rule: Rule) -> Answer | None
 
 def orders(labels: Iterable[tuple[Vote, float]]) -> dict[str, int]:
     """The side on which the verdicts of one question fall in each of the two orders that has any."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[Vote, float]]] = {}
     for vote, p in labels:
-        found.setdefault(vote.order, []).append(p)
-    return {order: side(round(_mean(found[order]), _PLACES)) for order in ("ab", "ba") if order in found}
+        found.setdefault(vote.order, []).append((vote, p))
+    return {order: side(_averaged(found[order])) for order in ("ab", "ba") if order in found}
+
+
+def _averaged(labels: Sequence[tuple[Vote, float]]) -> float:
+    """The mean label of one question's votes: of rotations, the label of the mean log-odds."""
+    odds = [_log_odds(vote) for vote, _ in labels]
+    known = [each for each in odds if each is not None]
+    if len(known) < len(labels):
+        return round(_mean([p for _, p in labels]), _PLACES)
+    return round(0.5 * (1 + math.tanh(_mean(known) / 2)), _PLACES)  # the logistic function
+
+
+def _log_odds(vote: Vote) -> float | None:
+    """Of a against b as a rotation of a list told them, exact where `p_a` is rounded; None of any other vote."""
+    if "rotation" not in vote.raw:
+        return None
+    a, b = vote.raw["logprobs"]
+    return min(max(a - b, -_SUREST), _SUREST)
 
 
 def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: Rule, weight: float) -> Preference:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hypothesis import settings
@@ -14,7 +14,8 @@ from cai import plugins
 from cai.engine import LOWEST, Completion, Request
 from cai.errors import ContextOverflow, InputError
 from cai.judging import Judge
-from cai.records import Candidate, Group, Prompt
+from cai.records import Candidate, Group, Prompt, Vote
+from cai.stages.prefer import Rule, preferences, rankings
 
 Result = TypeVar("Result")
 
@@ -45,6 +46,12 @@ def judge(method: str, *, seed: int = 7, models: Mapping[str, str] | None = None
 def group(*texts: str, prompt: Prompt | str = "How do I keep bread fresh?") -> Group:
     asked = Prompt.make(prompt) if isinstance(prompt, str) else prompt
     return Group.make(asked, [Candidate(f"id{index}", text) for index, text in enumerate(texts)])
+
+
+def ranked(of: Group, votes: Sequence[Vote]) -> tuple[str, ...]:
+    """Ids of the answers, the best first, as votes of one axis come to it."""
+    (found,) = rankings(of, votes, preferences(of, votes, Rule())).values()
+    return found
 
 
 ANSWER = re.compile(r"<answer(?: \w)? (?P<mark>[0-9a-f]{6})>\n(?P<text>.*?)\n</answer(?: \w)? (?P=mark)>", re.DOTALL)

@@ -19,10 +19,9 @@ from cai.engine import Engine, Generate
 from cai.errors import BackendError, InputError
 from cai.judging import Judge, Question
 from cai.judging.prompt import load_prompt
-from cai.judging.ranking import ranking
 from cai.records import Group, Vote
 from cai.yamlfile import StrictModel
-from tests.judges.fakes import LEAST, Fake, group, judge, run
+from tests.judges.fakes import LEAST, Fake, group, judge, ranked, run
 
 NAMES = plugins.names("cai.judges")
 HEAVY = ("torch", "vllm", "openai", "transformers", "ray", "trl", "httpx", "numpy", "scipy", "pyarrow", "datasets")
@@ -157,7 +156,7 @@ def test_next_to_no_mass_on_what_was_offered_is_a_failure_and_no_probability(mad
     assert "low_mass" in errors
     assert all(vote.p_a is None and vote.p is None for vote in votes)
     assert all(vote.mass == pytest.approx(0.01) for vote in votes if vote.error == "low_mass")
-    assert ranking(of, votes) == tuple(candidate.id for candidate in of.candidates)
+    assert ranked(of, votes) == tuple(candidate.id for candidate in of.candidates)
 
 
 def test_a_prompt_that_does_not_fit_is_a_failure_and_no_probability(made: Judge) -> None:

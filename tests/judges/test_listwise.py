@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cai.engine import LOWEST, Completion, Request
 from cai.errors import InputError
 from cai.judging import Question
-from cai.judging.ranking import ranking
-from cai.records import Vote
-from tests.judges.fakes import ANSWER, PROPERTY, Fake, by_worth, group, judge, run
+from cai.records import Group, Vote
+from cai.stages.prefer import Rule, p_of_a, preferences
+from tests.judges.fakes import ANSWER, PROPERTY, Fake, by_worth, group, judge, ranked, run
 
 TEXTS = ("one", "two", "three", "four")
 OF = group(*TEXTS)
@@ -19,9 +22,11 @@ ALL = judge("listwise")
 SHARES = st.floats(1e-3, 1)
 
 
-def mean(votes: tuple[Vote, ...], comparison_id: str) -> float:
-    found = [vote.p or 0.0 for vote in votes if vote.comparison_id == comparison_id]
-    return sum(found) / len(found)
+def labels(of: Group, votes: Sequence[Vote]) -> dict[str, float]:
+    """Soft label of each pair's a by the pair's id."""
+    pairs = {pair.id: pair for pair in of.comparisons()}
+    found = {each.comparison_id: p_of_a(each, pairs[each.comparison_id]) for each in preferences(of, votes, Rule())}
+    return {pair: p for pair, p in found.items() if p is not None}
 
 
 def shown(request: Request) -> list[str]:
@@ -49,8 +54,8 @@ def test_of_two_answers_the_probability_is_the_share_of_their_letters() -> None:
     for pair in OF.comparisons():
         for vote in (vote for vote in votes if vote.comparison_id == pair.id):
             assert vote.p_a == pytest.approx(worth[pair.a.text] / (worth[pair.a.text] + worth[pair.b.text]))
-    assert ranking(OF, votes) == ("id0", "id1", "id2", "id3")
-    assert ranking(OF, run(ALL(OF, Question(), Fake(by_worth({**worth, "four": 9.0}))))) == ("id3", "id0", "id1", "id2")
+    assert ranked(OF, votes) == ("id0", "id1", "id2", "id3")
+    assert ranked(OF, run(ALL(OF, Question(), Fake(by_worth({**worth, "four": 9.0}))))) == ("id3", "id0", "id1", "id2")
 
 
 def test_the_order_of_a_vote_is_the_one_in_which_the_two_stood() -> None:
@@ -75,13 +80,28 @@ def test_a_model_that_looks_at_texts_alone_says_the_same_in_every_rotation(worth
         assert found == pytest.approx([found[0]] * 4)
 
 
+BIASES = st.lists(st.floats(-8, 8), min_size=4, max_size=4)
+
+
 @PROPERTY
-@given(SHARES)
-def test_a_model_that_prefers_the_first_place_averages_to_a_half(first: float) -> None:
-    votes = run(ALL(OF, Question(), Fake(lambda texts, index: 1.0 if index == 0 else first)))
+@given(BIASES)
+@example([4.0, 2.0, 0.0, -2.0])
+def test_a_model_that_prefers_places_prefers_no_answer(bias: list[float]) -> None:
+    votes = run(ALL(OF, Question(), Fake(lambda texts, index: math.exp(bias[index]))))
+    assert set(labels(OF, votes).values()) == {0.5}
+    assert ranked(OF, votes) == ("id0", "id1", "id2", "id3")
+
+
+@PROPERTY
+@given(BIASES, st.permutations(range(4)))
+def test_whatever_places_it_prefers_what_it_says_of_the_texts_is_found(bias: list[float], order: list[int]) -> None:
+    logit = dict(zip(TEXTS, order, strict=True))
+    votes = run(ALL(OF, Question(), Fake(lambda texts, index: math.exp(logit[texts[index]] + bias[index]))))
+    found = labels(OF, votes)
     for pair in OF.comparisons():
-        assert mean(votes, pair.id) == pytest.approx(0.5)
-    assert ranking(OF, votes) == ("id0", "id1", "id2", "id3")
+        gap = logit[pair.a.text] - logit[pair.b.text]
+        assert found[pair.id] == pytest.approx(1 / (1 + math.exp(-gap)), abs=1e-9)
+    assert ranked(OF, votes) == tuple(f"id{index}" for index in sorted(range(4), key=lambda index: -order[index]))
 
 
 def test_one_rotation_does_not_hide_that_it_cannot_see_the_preference() -> None:

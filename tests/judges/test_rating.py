@@ -13,9 +13,8 @@ from cai.errors import InputError
 from cai.judges import rating
 from cai.judging import Question
 from cai.judging.prompt import load_prompt
-from cai.judging.ranking import ranking
 from cai.records import Prompt
-from tests.judges.fakes import PROPERTY, Fake, group, judge, run
+from tests.judges.fakes import PROPERTY, Fake, group, judge, ranked, run
 
 PROMPT = Prompt.make("How do I keep bread fresh?")
 RATER = rating.rater(rating.Config())
@@ -122,7 +121,7 @@ def test_an_answer_without_a_rating_spoils_its_own_pairs_only() -> None:
     shares = {"good": [0, 0, 0, 1.0], "bad": [1.0, 0, 0, 0]}
     votes = run(judge("rating")(of, Question(), Fake(ratings=lambda text: shares[text], context=1800)))
     assert sorted(vote.error or "" for vote in votes) == ["", "too_long", "too_long"]
-    assert ranking(of, votes).index("id0") < ranking(of, votes).index("id1")
+    assert ranked(of, votes).index("id0") < ranked(of, votes).index("id1")
 
 
 def test_the_scale_is_the_prompt_file_s(tmp_path: Path) -> None:

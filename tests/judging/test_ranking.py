@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from itertools import pairwise
 
@@ -10,24 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai.judging import Question, Verdict, vote
 from cai.judging.ranking import bradley_terry, expected, games_of, ranking
-from cai.records import Group, Vote
-from tests.judges.fakes import PROPERTY, group, judge
+from cai.records import Group
+from tests.judges.fakes import PROPERTY, group
 
 LABELS = st.floats(0, 1)
-JUDGE = judge("logprob")
 
 
-def said(of: Group, labels: dict[tuple[str, str], float], **more: object) -> list[Vote]:
-    """Votes: `labels` of (better?, other) by id."""
-    votes = []
+def said(of: Group, labels: dict[tuple[str, str], float]) -> dict[str, float]:
+    """`labels` of (better?, other) by id, as labels of each comparison's a."""
+    found = {}
     for pair in of.comparisons():
         for (one, other), p in labels.items():
             if {one, other} == {pair.a.id, pair.b.id}:
-                verdict = Verdict(p if pair.a.id == one else 1 - p)
-                votes.append(dataclasses.replace(vote(pair, verdict, JUDGE, Question()), **more))  # type: ignore[arg-type]
-    return votes
+                found[pair.id] = p if pair.a.id == one else 1 - p
+    return found
 
 
 def test_two_answers_with_hardly_a_prior_get_the_log_odds_of_their_label() -> None:
@@ -79,24 +75,16 @@ def test_with_every_pair_asked_the_order_is_that_of_the_sums_of_labels(labels: l
 
 def test_ties_and_no_verdicts_keep_the_order_of_the_group() -> None:
     of = group("x", "y", "z")
-    assert ranking(of, []) == ("id0", "id1", "id2")
+    assert ranking(of, {}) == ("id0", "id1", "id2")
     even = {("id0", "id1"): 0.5, ("id0", "id2"): 0.5, ("id1", "id2"): 0.5}
     assert ranking(of, said(of, even)) == ("id0", "id1", "id2")
     circle = {("id0", "id1"): 0.9, ("id1", "id2"): 0.9, ("id2", "id0"): 0.9}
     assert ranking(of, said(of, circle)) == ("id0", "id1", "id2")
 
 
-def test_inferred_votes_and_failures_bring_nothing() -> None:
+def test_a_pair_without_a_label_is_no_game() -> None:
     of = group("x", "y", "z")
-    real = said(of, {("id2", "id1"): 0.9})
-    guessed = said(of, {("id0", "id2"): 0.99}, raw={"inferred": True})
-    failed = said(of, {("id0", "id2"): 0.99}, p_a=None, error="low_mass")
-    assert games_of(of, real + guessed + failed) == games_of(of, real)
-    assert ranking(of, real + guessed + failed) == ("id2", "id0", "id1")
-
-
-def test_several_votes_of_a_pair_are_one_game_by_weight() -> None:
-    of = group("x", "y")
-    votes = said(of, {("id0", "id1"): 1.0}, weight=3.0) + said(of, {("id0", "id1"): 0.0}, weight=1.0)
-    ((i, _, label),) = games_of(of, votes)
-    assert label == pytest.approx(0.75 if i == 0 else 0.25)
+    ((i, j, label),) = games_of(of, said(of, {("id2", "id1"): 0.9}))
+    assert {i, j} == {1, 2}
+    assert label == pytest.approx(0.9 if i == 2 else 0.1)
+    assert ranking(of, said(of, {("id2", "id1"): 0.9})) == ("id2", "id0", "id1")

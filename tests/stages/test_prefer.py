@@ -15,7 +15,7 @@ from cai.errors import InputError
 from cai.judges import listwise, logprob
 from cai.judging import Question
 from cai.records import Candidate, Comparison, Group, Message, Preference, Prompt, Vote
-from cai.stages.prefer import Rule, complete, preferences
+from cai.stages.prefer import Rule, preferences, rankings
 
 
 def group(count: int = 2, **fields: Any) -> Group:
@@ -49,6 +49,12 @@ def vote(
         p_a=p_a,
         **given,
     )
+
+
+def rotation(odds: float, order: str = "ab", **fields: Any) -> Vote:
+    """Of a list: `odds` are those that a is better, in logits."""
+    raw = {"rotation": 0, "letters": ["A", "B"], "logprobs": [odds - 3.0, -3.0]}
+    return vote(1 / (1 + math.exp(-odds)), order, raw=raw, **fields)
 
 
 def label(*votes: Vote, **rule: Any) -> Preference:
@@ -106,10 +112,24 @@ def test_no_verdict_is_an_abstention_without_a_probability() -> None:
 
 
 def test_all_votes_of_a_list_count_alike() -> None:
-    """A listwise judge gives a pair 2 votes in one order and 1 in the other; their mean is free of the place's bias."""
-    votes = [vote(0.9, name="0"), vote(0.6, name="1"), vote(0.3, "ba")]
-    assert label(*votes).p == 0.6
-    assert label(*votes).flipped == 1.0  # 0.75 and 0.3
+    """A listwise judge gives a pair 2 votes in one order and 1 in the other; the mean of their log-odds is free of the
+    places' biases."""
+    votes = [rotation(3.0, name="0"), rotation(1.5, name="1"), rotation(-1.5, "ba")]
+    assert label(*votes).p == pytest.approx(1 / (1 + math.exp(-1)))
+    assert label(*votes).flipped == 1.0  # 2.25 and -1.5
+    # Equal answers, and places that are preferred by 4, 2 and 0 logits: the mean of the probabilities would be 0.593.
+    graded = [rotation(2.0, name="0"), rotation(2.0, name="1"), rotation(-4.0, "ba")]
+    assert (label(*graded).p, label(*graded).status) == (0.5, "tie")
+
+
+def test_a_rotation_counts_for_no_more_than_a_label_can_say() -> None:
+    """A choice that the model rules out stands at -100; no other rotation could make up for that."""
+    assert label(rotation(100.0), rotation(-40.0, "ba")).p == 0.5
+    assert 0.5 < (label(rotation(100.0), rotation(-26.0, "ba")).p or 0) < 0.8
+
+
+def test_the_two_orders_of_a_pair_are_averaged_as_probabilities() -> None:
+    assert label(vote(0.98), vote(0.5, "ba")).p == 0.74  # of the mean log-odds: 0.875
 
 
 def test_a_vote_given_twice_counts_once() -> None:
@@ -300,12 +320,11 @@ def test_a_list_that_failed_in_one_rotation_gives_no_label_of_place(count: int) 
     asked: list[Request] = []
     whole = asyncio.run(judge(many, Question(), generate))
     assert {each.p for each in preferences(many, whole, Rule())} == {0.5}
-    assert len(complete(whole, Rule())) == len(whole)
     asked, broken = [], [2]
     failed = asyncio.run(judge(many, Question(), generate))
     assert {each.error for each in failed} == {None, "low_mass"}
     assert {(each.status, each.p) for each in preferences(many, failed, Rule())} == {("abstain", None)}
-    assert complete(failed, Rule()) == []
+    assert rankings(many, failed, preferences(many, failed, Rule())) == {"": tuple(c.id for c in many.candidates)}
     assert any(each.p != 0.5 for each in preferences(many, failed, Rule(need_both=False)))
 
 
@@ -382,3 +401,52 @@ def test_a_row_names_only_the_principles_whose_verdicts_count() -> None:
     assert label(guessed).principle_ids == ("y",)
     assert label(vote(None, principle_ids=("x",))).principle_ids == ("x",)
     assert label(*asked, vote(None, principle_ids=("z",))).principle_ids == ("x",)
+
+
+# --- rankings
+
+RANKED = group(3)
+PLACE = {frozenset((pair.a.id, pair.b.id)): pair for pair in RANKED.comparisons()}
+
+
+def better(one: str, other: str, p: float, **fields: Any) -> Vote:
+    pair = PLACE[frozenset((one, other))]
+    return vote(p if pair.a.id == one else 1 - p, of=pair, **fields)
+
+
+def ranked(*votes: Vote, **rule: Any) -> dict[str, tuple[str, ...]]:
+    return rankings(RANKED, votes, preferences(RANKED, votes, Rule(**rule)))
+
+
+def test_a_ranking_is_of_the_preferences_and_follows_the_panels_rule() -> None:
+    # One member is sure of r2, and asks twice (another judge's rotations are four); two are mildly for r0.
+    sure = [
+        better(one, other, p, judge="sure", name=name)
+        for one, other, p in (("r2", "r0", 1.0), ("r2", "r1", 1.0), ("r1", "r0", 0.9))
+        for name in "xy"
+    ]
+    mild = [
+        better(one, other, 0.6, judge=judge)
+        for judge in ("mild", "meek")
+        for one, other in (("r0", "r1"), ("r0", "r2"), ("r1", "r2"))
+    ]
+    assert ranked(*sure, *mild, panel="median") == {"": ("r0", "r1", "r2")}
+    assert ranked(*sure, *mild, panel="mean")[""][0] == "r2"
+
+
+def test_the_number_of_a_judges_votes_does_not_weigh_in_a_ranking() -> None:
+    many = [better("r0", "r1", 0.8, judge="many", name=name) for name in "abcd"]
+    one = better("r1", "r0", 0.9, judge="one")
+    (found,) = [each for each in preferences(RANKED, [*many, one], Rule()) if each.p is not None]
+    assert (found.chosen_id, found.p) == ("r1", 0.55)
+    assert ranked(*many, one)[""].index("r1") < ranked(*many, one)[""].index("r0")
+
+
+def test_rankings_are_by_axis_and_leave_out_what_was_inferred() -> None:
+    votes = [
+        better("r2", "r1", 0.9, axis="x"),
+        better("r0", "r2", 0.99, axis="x", judge="tournament", raw={"inferred": True}),
+        better("r1", "r0", 0.9, axis="y"),
+    ]
+    assert ranked(*votes) == {"x": ("r2", "r0", "r1"), "y": ("r1", "r2", "r0")}
+    assert ranked() == {}
