@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from cai.errors import InputError
 from cai.yamlfile import Document, InvalidFile, Problem, StrictModel
 
 KINDS: dict[str, type[StrictModel]] = {"constitution": ConstitutionFile, "principles": Principle}
+RECIPE = {"prompts", "models"}
+"""Keys that every recipe has, and neither kind of file here."""
 
 
 def default_paths() -> list[Path]:
@@ -28,8 +31,9 @@ def lint(paths: Sequence[Path | str] = ()) -> list[Problem]:
     """Every problem of the files that `paths` name, sorted by place.
 
     Args:
-        paths: constitution files, principle files, names of constitutions, or folders (their YAML files, and those of
-            `constitution/` and `principles/` inside); default `default_paths()`. A constitution brings the principles
+        paths: constitution files, principle files, names of constitutions, or folders (their YAML files; where
+            `constitution/` or `principles/` is inside, theirs, and of its own only those that list principles: the
+            others are a project's recipes and such); default `default_paths()`. A constitution brings the principles
             that it names.
 
     Raises:
@@ -45,7 +49,9 @@ def lint(paths: Sequence[Path | str] = ()) -> list[Problem]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path if path.is_file() else find_constitution(path)]
-    found = [file for folder in (path, *(path / kind for kind in KINDS)) for file in _yaml_in(folder)]
+    inside = [path / kind for kind in KINDS if (path / kind).is_dir()]
+    own = [file for file in _yaml_in(path) if not inside or _lists_principles(file)]
+    found = own + [file for folder in inside for file in _yaml_in(folder)]
     if not found:
         raise InputError("no .yaml files in this folder", where=str(path), mend="give a constitution or its folder")
     return found
@@ -53,6 +59,14 @@ def _files(path: Path) -> list[Path]:
 
 def _yaml_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*") if file.suffix in (".yaml", ".yml"))
+
+
+def _lists_principles(file: Path) -> bool:
+    """Looks at the text only, so that a broken constitution is still found."""
+    try:
+        return bool(re.search(rb"^['\"]?principles['\"]?\s*:", file.read_bytes(), re.MULTILINE))
+    except OSError:
+        return True  # reading it again says what is wrong
 
 
 def _lint_file(path: Path) -> list[Problem]:
@@ -63,6 +77,9 @@ def _lint_file(path: Path) -> list[Problem]:
         document = yamlfile.load(path)
     except InvalidFile as error:
         return [*problems, *error.problems]
+    if isinstance(document.data, dict) and document.data.keys() >= RECIPE:
+        message = f"is a recipe, neither a constitution nor a principle; cai run {path} --dry-run checks it"
+        return [*problems, Problem(str(path), 1, 1, message)]
     if _is_constitution(document, path):
         return [*problems, *_lint_constitution(document, path)]
     try:

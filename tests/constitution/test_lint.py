@@ -8,6 +8,7 @@ import pytest
 
 from cai.constitution.lint import lint
 from cai.errors import InputError
+from cai.scaffold import scaffold
 
 from .conftest import Project
 
@@ -131,6 +132,28 @@ def test_a_principle_file_anywhere_is_told_from_a_constitution(project: Project)
     other = project.write("loose/c.yaml", "name: c\nprinciples: []\n")
     assert messages(other) == ["principles: give at least 1"]
     assert len(found("loose")) == 2
+
+
+def test_a_fresh_project_has_no_problems(tmp_path: Path) -> None:
+    scaffold(tmp_path / "proj")
+    assert found(tmp_path / "proj") == []
+
+
+def test_beside_the_two_folders_only_what_lists_principles_is_a_constitution(project: Project) -> None:
+    project.principle("a")
+    project.write("ci.yaml", "on: [push]\nsteps: !include [\n")
+    assert found(".") == []
+    project.write("x.yaml", "name: x\nprinciples_dir: principles\nprinciples: [{id: b}]\n")
+    project.write("broken.yaml", "name: broken\nprinciples:\n  - [\n")
+    assert [line.partition(":")[0] for line in found(".")] == ["broken.yaml", "x.yaml"]
+
+
+def test_a_recipe_is_called_one_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scaffold(tmp_path / "proj")
+    recipe = "proj/recipe.yaml"
+    told = f"is a recipe, neither a constitution nor a principle; cai run {recipe} --dry-run checks it"
+    assert found(recipe) == [f"{recipe}:1:1: {told}"]
 
 
 def test_a_yml_file_would_not_be_found(project: Project) -> None:
