@@ -184,9 +184,28 @@ def peft_config(lora: Lora | None, kind: Kind) -> Any:
     )
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Adapters merged; safetensors and tokenizer."""
+def save(model: Any, tokenizer: Any, folder: Path, *, parent: Path) -> None:
+    """Adapters merged; safetensors and tokenizer; it generates as its parent does."""
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
+    if model.can_generate():
+        model.generation_config = generation_config(parent, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def generation_config(parent: Path, tokenizer: Any) -> Any:
+    """The parent's own, read anew, since what generates during a training (TRL, peft, a look) leaves its traces in the
+    model's; the token that the chat template's answers end with is among those that end one.
+    """
+    from transformers import GenerationConfig
+
+    try:
+        found = GenerationConfig.from_pretrained(parent)
+    except OSError:  # it has none: what its config says, as transformers itself does
+        found = GenerationConfig.from_pretrained(parent, config_file_name="config.json", _from_model_config=True)
+    told = found.eos_token_id
+    ends = [token for token in (told if isinstance(told, list) else [told]) if token is not None]
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
+        found.eos_token_id = [tokenizer.eos_token_id, *ends]
+    return found

@@ -157,6 +157,37 @@ def test_adapters_are_merged(tmp_path: Path) -> None:
     assert json.loads((outcome.checkpoint / "config.json").read_text("utf-8"))["architectures"] == ["LlamaForCausalLM"]
 
 
+@pytest.mark.parametrize("name", ["dpo", "grpo"])
+def test_a_watched_model_under_adapters_generates_as_its_parent(tmp_path: Path, name: str) -> None:
+    """peft's `generate` writes into the model inside what a look or TRL's own sampling put around it."""
+    online: dict[str, Any] = {"prompts": tiny_rl.prompts(5), "reward": tiny_rl.Share("red")}
+    more = {"watched": tiny_rl.prompts(4), "gold": {"red": tiny_rl.Share("red")}, **(online if name == "grpo" else {})}
+    given = job(tmp_path, name, **more)
+    path = given.parent / "generation_config.json"
+    told = json.loads(path.read_text("utf-8")) | {"eos_token_id": [tiny_rl.END, 3], "top_p": 0.7, "do_sample": True}
+    path.write_text(json.dumps(told), "utf-8")
+    watch = {"every": 1, "prompts": 4, "max_tokens": 3}
+    if name == "grpo":
+        settings = {"steps": 1, "batch": 8, "micro_batch": 8, "samples_per_prompt": 4, "max_new_tokens": 3}
+        module = algorithms.load(name)
+        outcome = module.train(given, module.Config(**settings, lora={"rank": 2}, watch=watch))
+    else:
+        outcome = train(given, max_steps=1, lora={"rank": 2}, watch=watch)
+    assert json.loads((outcome.checkpoint / "generation_config.json").read_text("utf-8")) == told
+
+
+def test_a_checkpoint_ends_its_answers_with_its_tokenizers_end(tmp_path: Path) -> None:
+    from cai.training.models import generation_config, load_tokenizer
+
+    given = job(tmp_path, "sft")
+    path = given.parent / "generation_config.json"
+    tokenizer = load_tokenizer(given.parent)
+    path.write_text(json.dumps({"eos_token_id": 3}), "utf-8")
+    assert generation_config(given.parent, tokenizer).eos_token_id == [tiny_rl.END, 3]
+    path.unlink()
+    assert generation_config(given.parent, tokenizer).eos_token_id == tiny_rl.END
+
+
 def test_a_reward_model_reports_on_held_out_pairs(tmp_path: Path) -> None:
     given = job(tmp_path, "rm")
     outcome = train(given, epochs=2)

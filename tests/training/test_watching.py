@@ -76,6 +76,16 @@ def test_answers_come_together_and_depend_on_nothing_else(
     assert again[2] == pytest.approx(spread, abs=1e-4)
 
 
+def test_a_look_leaves_the_generation_config_of_the_model_under_adapters(tmp_path: Path, model: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    before = model.generation_config
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    watching(tmp_path, wrapped).answers()
+    assert model.generation_config is before
+    assert wrapped.generation_config is before
+
+
 @pytest.mark.parametrize("temperature", [0.5, 0.0])
 def test_the_log_ratio_is_of_what_was_drawn_from(tmp_path: Path, model: Any, temperature: float) -> None:
     looker = watching(tmp_path, model, temperature=temperature)

@@ -109,7 +109,7 @@ def finish(
         else:
             model = whole(job, tokenizer, settings)
             model.load_state_dict(state)
-        save(model, tokenizer, job.checkpoint)
+        save(model, tokenizer, job.checkpoint, parent=job.parent)
         write_lineage(
             job.checkpoint,
             algorithm=job.name,

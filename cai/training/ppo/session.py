@@ -110,7 +110,7 @@ class Session:
             figures: dict[str, Any] = {"update": step}
             figures |= next((row for row in read_rows(self.job.metrics) if row["update"] == step), {})
             told = {**figures, **({"watch": self.watch.summary()} if self.watch.looks else {})}
-            models.save(self.parts.merged(), self.tokenizer, self.job.checkpoint)
+            models.save(self.parts.merged(), self.tokenizer, self.job.checkpoint, parent=self.job.parent)
             lineage.write_lineage(
                 self.job.checkpoint,
                 algorithm="ppo",

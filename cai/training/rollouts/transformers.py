@@ -5,7 +5,7 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,7 +68,7 @@ class Sampler:
     def write(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], drawing: Drawing) -> list[Written]:
         order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))  # alike lengths: little padding
         found: dict[int, Written] = {}
-        with self._active():
+        with self._active(), _blank_generation_config(self._model):
             for begin in range(0, len(order), self._batch):
                 rows = order[begin : begin + self._batch]
                 answers = self._some([prompts[row] for row in rows], [seeds[row] for row in rows], drawing)
@@ -92,21 +92,36 @@ class Sampler:
             pad_token_id=drawing.pad,
             use_cache=True,
         )
-        # The checkpoint's own generation config (top_p, repetition_penalty, ...) would bend the distribution.
-        kept, self._model.generation_config = self._model.generation_config, GenerationConfig()
-        try:
-            full = self._model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                generation_config=config,
-                logits_processor=LogitsProcessorList([Gumbel(seeds, drawing.temperature)]),
-            )
-        finally:
-            self._model.generation_config = kept
+        full = self._model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([Gumbel(seeds, drawing.temperature)]),
+        )
         return [cut(row, drawing.ends) for row in full[:, width:].tolist()]
 
     def close(self) -> None:
         return None
+
+
+@contextmanager
+def _blank_generation_config(model: Any) -> Iterator[None]:
+    """While entered, nothing of the checkpoint's own (top_p, repetition_penalty, ...) bends the distribution.
+
+    peft's `generate` puts the wrapper's config into the model inside, so that one's is put back as well.
+    """
+    from transformers import GenerationConfig
+
+    kept = [(part, part.generation_config) for part in model.modules() if "generation_config" in vars(part)]
+    own = "generation_config" in vars(model)
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        if not own:
+            del model.generation_config
+        for part, config in kept:
+            part.generation_config = config
 
 
 def cut(tokens: Sequence[int], ends: Sequence[int]) -> Written:
