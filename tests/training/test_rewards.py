@@ -35,7 +35,13 @@ class Model:
     async def generate(self, request: Request) -> Completion:
         self.requests.append(request)
         shares = self.of(request)
-        return Completion("", "stop", 1, 1, choice_logprobs=tuple(math.log(max(s, 1e-30)) for s in shares))
+        return Completion(
+            "Why not?" if not request.choices else "",
+            "stop",
+            1,
+            1,
+            choice_logprobs=tuple(math.log(max(s, 1e-30)) for s in shares),
+        )
 
 
 def tools(folder: Path, model: Model | None = None, reward_model: Path | None = None) -> Tools:
@@ -153,6 +159,41 @@ def test_judge_asks_the_constitution(tmp_path: Path) -> None:
     assert told["constitution"] == {"name": "default", "hash": load_constitution("default").hash}
     with pytest.raises(ValueError, match="logprob"):
         judge.Config.model_validate({"references": path, "judge": {"method": "logprob", "orders": "thrice"}})
+
+
+def test_judge_decides_as_preferences_are_decided(tmp_path: Path) -> None:
+    path = references(tmp_path, (*ASKED, Message("assistant", "the reference")))
+
+    def reward(of: Any, **options: Any) -> judge.Preference:
+        config = judge.Config.model_validate({"references": path, **options})
+        return judge.build(config, tools(tmp_path, Model(of)))
+
+    def half(request: Request) -> list[float]:
+        text = "".join(turn.content for turn in request.prompt)  # type: ignore[union-attr]
+        return [0.8, 0.2] if text.index("mine") < text.index("the reference") else [1e-9, 1e-9]
+
+    # One order alone would carry the whole bias of the slot.
+    with pytest.raises(TrainingError, match=r"no verdict \(low_mass\).*unread"):
+        reward(half)([ASKED], ["mine"])
+    assert reward(half, unread=-1.0)([ASKED], ["mine"]) == [-1.0]
+
+    def sure(request: Request) -> list[float]:
+        text = "".join(turn.content for turn in request.prompt)  # type: ignore[union-attr]
+        return [0.99, 0.01] if text.index("mine") < text.index("the reference") else [0.01, 0.99]
+
+    # Chain of thought is clamped to 0.6 unless told otherwise.
+    assert reward(sure, judge={"method": "cot"})([ASKED], ["mine"]) == pytest.approx([0.2])
+    assert reward(sure, judge={"method": "cot", "clamp": None})([ASKED], ["mine"]) == pytest.approx([0.98])
+
+    members = [{"method": "logprob", "name": "one"}, {"method": "logprob", "name": "other", "min_mass": 0.3}]
+    majority = reward(
+        lambda request: [0.7 * share for share in sure(request)],
+        judge={"method": "panel", "members": members, "rule": "majority"},
+    )
+    assert majority([ASKED], ["mine"]) == [1.0]
+    mean = reward(sure, judge={"method": "panel", "members": members})
+    assert mean([ASKED], ["mine"]) == pytest.approx([0.98])
+    assert mean.id != majority.id
 
 
 def test_references_of_another_form_are_refused(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """A judge's preference of an answer to a fixed reference answer, under a constitution: P(answer better), from -1 to 1.
 
 The win rate against a reference is what Bai et al. 2022 and Lee et al. 2023 report; as a reward it is graded, since the
-judge's probability is kept. Both orders are asked where the method does so.
+judge's probability is kept. Both orders are asked where the method does so. What the votes come to is decided as for
+preferences (`cai.stages.prefer`): a question that failed in one of its orders has no verdict, chain of thought is
+clamped, and a panel is combined by its rule.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -20,6 +23,7 @@ from cai.judging import Judge, Question
 from cai.judging.members import Inner, roles
 from cai.records import Candidate, Group, Messages, Prompt, content_hash, messages_from
 from cai.stages.judge import Plan, questions
+from cai.stages.prefer import Rule, p_of_a, preferences
 from cai.store import read_rows
 from cai.training.base import TrainingError
 from cai.training.rewards import Ask, Tools
@@ -48,10 +52,7 @@ class Config(StrictModel):
 
 
 class Preference:
-    """See `cai.training.base.Reward`: 2 P(answer better than the reference) - 1, a tie 0.
-
-    The probability is the mean of the votes by weight.
-    """
+    """See `cai.training.base.Reward`: 2 P(answer better than the reference) - 1, a tie 0."""
 
     name = "judge"
 
@@ -65,12 +66,14 @@ class Preference:
         constitution = load_constitution(config.constitution) if config.constitution else None
         if constitution is not None and not constitution.judging:
             raise InputError("none of its principles has a judge's question", where=f"constitution {constitution.name}")
+        self._rule = Rule(panel=getattr(judge, "rule", "mean"))
         self._plan = Plan(constitution, judge, config.principles, (), seed) if constitution else None
         told = {"name": constitution.name, "hash": constitution.hash} if constitution else None
         self.origin = {"model": model, "constitution": told, "options": config.model_dump(mode="json")}
         self.id = content_hash(
             "judge",
             judge.id,
+            dataclasses.asdict(self._rule),
             constitution.hash if constitution else "",
             config.principles,
             seed,
@@ -94,14 +97,13 @@ class Preference:
         key = pair.id if self._judge.unit == "pair" else group.id
         asked = questions(self._plan, prompt, key) if self._plan else (Question(),)
         votes = await judging.ask(self._judge, group, asked, generate)
-        read = [(vote.p, vote.weight) for vote in votes if vote.p is not None]
-        total = sum(weight for _, weight in read)
-        if not total:
+        (found,) = preferences(group, votes, self._rule, axes=("",))
+        p = p_of_a(found, pair)
+        if p is None:
             if self._config.unread is not None:
                 return self._config.unread
-            why = votes[0].error if votes else "no question"
+            why = next((vote.error for vote in votes if vote.error), "no question")
             raise TrainingError(f"the judge gave no verdict ({why})", where=f"prompt {prompt.id}", mend="set `unread`")
-        p = sum(share * weight for share, weight in read) / total
         return 2 * (p if pair.a.id == "answer" else 1 - p) - 1
 
 
