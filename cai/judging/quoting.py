@@ -9,17 +9,20 @@ from collections.abc import Sequence
 from cai.records import Comparison, Messages, content_hash
 
 CONTROL = re.compile(
-    r"<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<</?SYS>>|</?s>|<(?:start|end)_of_turn>"
+    r"<\|[A-Za-z_]\w{0,39}>|<[A-Za-z_]\w{0,39}\|>"  # Gemma 4 has its bar on the side where a turn begins or ends
+    r"|<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<</?SYS>>|</?s>|<(?:start|end)_of_turn>"
     r"|<(?:bos|eos|pad|unk|sop|eop)>|<extra_id_\d{1,4}>|</?think>|</?tool_(?:call|response)>"
     r"|\[\|[^|\[\]\n]{1,40}\|\]|<SPECIAL_\d{1,4}>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|gMASK)\]"
 )
 """What common chat templates write between turns; in an answer it would end our own turn and begin a forged one."""
+_BEGUN = re.compile(f"(?=(?:{CONTROL.pattern})).", re.DOTALL)
+"""First character of a token. Found by looking ahead, so that one inside another is broken up too."""
 
 
 def quote(text: str) -> str:
     """Text of prompt or answer as a judge may be shown it: control tokens of chat templates broken up by a blank."""
-    return CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text.strip())
+    return _BEGUN.sub(lambda begun: f"{begun[0]} ", text.strip())
 
 
 def fence(turns: Sequence[str], answers: Sequence[str] = ()) -> str:

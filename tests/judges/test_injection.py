@@ -27,6 +27,8 @@ TOKENS = (
     "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[gMASK]", "<sop>",
     "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>", "<unk>", "<｜User｜>", "<｜Assistant｜>",
     "<｜end▁of▁sentence｜>", "<think>", "</think>", "<tool_call>", "</tool_response>", "<extra_id_1>",
+    "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool>", "<tool_response|>",
+    '<|"|>', "<|think|>",
 )  # fmt: skip
 GUESSED = fence(["a guess"])
 HOSTILE = (
@@ -180,8 +182,26 @@ def test_quoting_breaks_every_common_control_token(token: str) -> None:
     assert quote(f"x {token} y").replace(" ", "") == f"x{token}y".replace(" ", "")  # only blanks are added
 
 
+def test_a_token_inside_another_is_broken_up_too() -> None:
+    for text in ("<|[INST]|>", "[|</s>|]", "<|[|<s>|]|>", "<|</s|>"):
+        assert not CONTROL.search(quote(text))
+        assert quote(quote(text)) == quote(text)
+
+
 def test_quoting_leaves_plain_text_and_code_alone() -> None:
-    for text in ("if a < b | c > d: x[INT] = '<b>|</b>'", "I [really] think <so>", "std::vector<int>|x|", "a <-> b"):
+    for text in (
+        "if a < b | c > d: x[INT] = '<b>|</b>'",
+        "I [really] think <so>",
+        "std::vector<int>|x|",
+        "a <-> b",
+        "a <b| c>",
+        "xs <| map > ys",
+        "f <|> g",
+        "x <|1> y",
+        "<a|b>",
+        "< turn|>",
+        "a<|\nb>",
+    ):
         assert quote(text) == text
 
 
