@@ -98,22 +98,22 @@ def judge_looks(looks: Sequence[Look], *, planned: int, level: float = 0.05) -> 
     """The stop rule on all looks so far, in the order of their steps; see the module.
 
     The best look is the one with the highest mean over the gold scores' standardised values, or over the proxy where
-    there is no gold; then nothing stops, since a proxy cannot tell on itself.
+    there is no gold; then nothing stops, since a proxy cannot tell on itself. A training that goes on behind a stop may
+    have a better one yet; the verdict stays.
     """
     if not looks:
         return Verdict(False, 0)
     best = looks[0]
     falls = 0
-    why = ""
+    stop = ""
     for look in looks[1:]:
         fallen = _fallen(best, look, level / max(1, planned - 1))
         falls = falls + 1 if fallen else 0
-        why = fallen or why
         if falls >= 2:
-            return Verdict(True, best.step, why)
+            stop = stop or fallen
         if _better(best, look):
             best = look
-    return Verdict(False, best.step)
+    return Verdict(bool(stop), best.step, stop)
 
 
 def _better(best: Look, look: Look) -> bool:

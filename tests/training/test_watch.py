@@ -59,6 +59,15 @@ def test_a_falling_proxy_is_no_over_optimisation() -> None:
     assert not ended(falling)[0]
 
 
+def test_a_training_that_goes_on_behind_a_stop_is_compared_with_its_later_looks() -> None:
+    found = looks([0, 1.0, 0.2, 0.2, 2.0, 2.5], seed=0, noise=0.01)
+    told = judge_looks(found[:4], planned=6)
+    assert (told.stop, told.best) == (True, 1)
+    later = judge_looks(found, planned=6)
+    assert (later.stop, later.best) == (True, 5)
+    assert later.why == told.why
+
+
 class Length:
     name = "length"
 
