@@ -13,12 +13,12 @@ from typing import Any, Protocol, cast
 from cai.constitution import formats
 from cai.constitution.formats.base import Exported, Imported, Source
 from cai.constitution.load import Bound, Constitution, assemble
-from cai.constitution.model import ID_PATTERN
+from cai.constitution.model import ID_PATTERN, ConstitutionFile, Principle
 from cai.constitution.schema import MODELS, write_schemas
 from cai.constitution.writing import constitution_yaml, principle_yaml
 from cai.errors import InputError
 from cai.store import write_text
-from cai.yamlfile import nearest
+from cai.yamlfile import nearest, parse, validate
 
 
 class Format(Protocol):
@@ -51,7 +51,7 @@ def load_format(name: str) -> Format:
 def import_constitution(paths: Sequence[Path], format: str, *, name: str = "") -> Imported:
     """Read files of another format as one constitution called `name` (default: the format's name).
 
-    What would not come back when exported again is in the notes of the result.
+    What would not come back when exported again, from the files as `save` writes them, is in the notes of the result.
 
     Raises:
         InputError: a file that cannot be read or is malformed; names the file and the key.
@@ -61,13 +61,20 @@ def import_constitution(paths: Sequence[Path], format: str, *, name: str = "") -
     if not re.match(ID_PATTERN, name):
         raise InputError(f"{name!r} cannot be a file's name", where="--name", mend="use letters, digits, '_', '.', '-'")
     imported = module.read([Source(str(path), _json(path)) for path in paths], name)
-    constitution = assembled(imported)
+    constitution = assembled(_reread(imported))
     changed = tuple(
         f"exporting '{part}' will not give back exactly what was imported"
         for part, data in imported.expected.items()
         if module.write(constitution, part).data != data
     )
     return Imported(imported.file, imported.principles, imported.expected, imported.notes + changed)
+
+
+def _reread(imported: Imported) -> Imported:
+    """What reading the written files gives; it is the same, if the YAML carries every text."""
+    file = validate(parse(constitution_yaml(imported.file)), ConstitutionFile)
+    principles = tuple(validate(parse(principle_yaml(p)), Principle) for p in imported.principles)
+    return Imported(file, principles, imported.expected, imported.notes)
 
 
 def export_constitution(constitution: Constitution, format: str, *, part: str = "") -> Exported:

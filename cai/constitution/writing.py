@@ -31,7 +31,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
         style = '"'  # line breaks to YAML 1.1: in any other style they would come back as spaces or newlines
     elif "\n" in text:
         style = "|" if text.strip() else '"'
-    elif len(text) > _WIDTH - 20:
+    elif len(text) > _WIDTH - 20 and not text.startswith(" "):  # after such a line, folding keeps the break
         style = ">"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -108,6 +108,24 @@ def test_the_anthropic_files_come_back_the_same(files: dict[str, Path], tmp_path
         assert json.dumps(export_constitution(loaded, "anthropic", part=part).data) == json.dumps(data)
 
 
+def test_long_texts_that_begin_with_a_blank_come_back_from_disk(tmp_path: Path) -> None:
+    said = " Say where the last answer is unkind, word for word, and say of each such place what makes it hurt. "
+    data = {"constitutions": [{"critic": said, "revision": said * 2}], "system_chat": []}
+    source = write(tmp_path / "in.json", data)
+    save(import_constitution([source], "huggingface", name="hf"), tmp_path / "out")
+    loaded = load_constitution(tmp_path / "out" / "constitution" / "hf.yaml")
+    assert export_constitution(loaded, "huggingface").data == data
+
+
+def test_a_text_that_the_written_files_would_change_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cai.constitution import exchange, writing
+
+    monkeypatch.setattr(exchange, "principle_yaml", lambda p: writing.principle_yaml(p).replace("kind", "kin d"))
+    data = {"constitutions": [{"critic": "Is it kind?", "revision": "Be brief."}], "system_chat": []}
+    notes = import_constitution([write(tmp_path / "in.json", data)], "huggingface").notes
+    assert notes == ("exporting 'constitutions' will not give back exactly what was imported",)
+
+
 def test_imported_texts_are_without_their_frames(files: dict[str, Path]) -> None:
     imported = import_constitution([files["critique-revision"], files["preference"]], "anthropic")
     got = {p.id: (p.critique, p.revision, p.judge) for p in imported.principles}

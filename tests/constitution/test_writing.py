@@ -16,6 +16,8 @@ TEXT = st.one_of(
     st.text(),
     st.text(st.sampled_from("ab \n\t:#-'\"\\|>{}[]&*!%@`,?0123456789eE.+~\x85\u2028\ufeff\ré")),
     st.text(st.sampled_from("word \n."), min_size=80, max_size=300),
+    st.text(st.sampled_from("long  \té:#\u00a0\u3000"), min_size=82, max_size=300),  # one line, to be folded or not
+    st.builds("{}{}{}".format, *[st.text(" \t\n", max_size=3), st.text("aword ", min_size=80), st.text(" \t\n")]),
     st.sampled_from(
         ["010", "0o7", "1e3", "no", "on", "12:30", "null", "~", "", "1_000", "=", "<<", "---", "a\n---\nb"]
     ),
@@ -69,7 +71,11 @@ def test_a_principle_looks_as_written_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["no", "12", "  led\nby spaces", "trailing \nspace", "tab\there", "\n\nframe\n\n", "# x"]
+    "text",
+    [
+        *("no", "12", "  led\nby spaces", "trailing \nspace", "tab\there", "\n\nframe\n\n", "# x"),
+        *(" long " * 20, " " + "long" * 30 + " and on"),
+    ],
 )
 def test_texts_survive_in_every_field(text: str) -> None:
     file = ConstitutionFile(
