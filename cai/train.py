@@ -33,6 +33,7 @@ from cai.store import Lock, Log, write_json
 from cai.training import algorithms
 from cai.training.base import Job, Outcome, Reward
 from cai.training.data import PairSource
+from cai.training.ppo.stop import memory_told
 from cai.training.rewards import Ask, Tools
 from cai.yamlfile import Document, StrictModel, validate
 
@@ -110,7 +111,7 @@ def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
         fresh: set an earlier training in the folder aside and begin anew.
 
     Raises:
-        CaiError: see the algorithm; what was finished is kept.
+        CaiError: see the algorithm, or memory does not suffice; what was finished is kept.
         KeyboardInterrupt: stopped, resumable.
     """
     job = prepared.job
@@ -118,7 +119,8 @@ def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
         if fresh:
             _set_aside(job.out)
         job.steps.mkdir(parents=True, exist_ok=True)
-        outcome: Outcome = prepared.algorithm.train(job, prepared.settings)
+        with memory_told():  # also while models are loaded, references read and held-out rows scored
+            outcome: Outcome = prepared.algorithm.train(job, prepared.settings)
         if main_process():
             write_json(job.out / "metrics.json", outcome.metrics)
         leave_processes()

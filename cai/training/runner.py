@@ -19,7 +19,7 @@ from cai.store import encode, read_rows, write_json
 from cai.training.base import Job, TrainingError
 from cai.training.lineage import fingerprint
 from cai.training.passthrough import bound, check_block
-from cai.training.ppo.stop import Stop, memory_told
+from cai.training.ppo.stop import Stop
 from cai.training.watch import forget_looks
 from cai.yamlfile import StrictModel, nearest
 
@@ -113,7 +113,7 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
 
     Raises:
         KeyboardInterrupt: the user stopped it; the same command goes on.
-        TrainingError: the loss is not a number, or memory does not suffice.
+        TrainingError: the loss is not a number.
     """
     if resume is not None:
         job.say(f"resumes from step {resume.name.split('-')[1]}")
@@ -121,7 +121,7 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
         _forget_after(job.metrics, int(resume.name.split("-")[1]) if resume is not None else -1)
     from transformers.trainer_callback import PrinterCallback
 
-    with Stop(job.say) as stop, memory_told(), warnings.catch_warnings():
+    with Stop(job.say) as stop, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's and transformers' own deprecations
         trainer.remove_callback(PrinterCallback)  # stdout carries the answer alone
         told = _callback(job, stop, trainer.accelerator, watch)

@@ -276,12 +276,3 @@ def test_answers_must_fit_and_nothing_may_shard(tmp_path: Path, model: Path, mon
         with pytest.raises(InputError, match=f"does not run under {name}"):
             ppo.train(job(tmp_path, model), config)
         monkeypatch.delenv(variable)
-
-
-def test_memory_that_does_not_suffice_is_told(tmp_path: Path, model: Path) -> None:
-    class Hungry(tiny_rl.Share):
-        def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-
-    with pytest.raises(TrainingError, match=r"not enough memory.*micro_batch"):
-        ppo.train(job(tmp_path, model, Hungry("red")), ppo.Config.model_validate(SMALL))

@@ -27,7 +27,7 @@ def train(job: Job, config: Config) -> Outcome:
 
     Raises:
         InputError: no pairs, identical answers, an empty split, no chat template, or another model.
-        TrainingError: NaN loss, or not enough memory.
+        TrainingError: NaN loss.
     """
     pairs = read_pairs(job.pairs, ties=config.soft, hard=not config.soft)
     check_parent(job.parent, "causal")

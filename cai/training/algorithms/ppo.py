@@ -16,14 +16,14 @@ def train(job: Job, config: Config) -> Outcome:
 
     Raises:
         InputError: no reward, no prompts, or a reward model that its own report calls unusable.
-        TrainingError: the loss is not a number, memory runs out, or an answer cannot be scored.
+        TrainingError: the loss is not a number, or an answer cannot be scored.
         KeyboardInterrupt: stopped; `job.steps` holds the state.
     """
     check(job, config)
     from cai.training.ppo.session import open_session
-    from cai.training.ppo.stop import Stop, memory_told
+    from cai.training.ppo.stop import Stop
 
-    with memory_told(), Stop(job.say) as stop, open_session(job, config) as session:
+    with Stop(job.say) as stop, open_session(job, config) as session:
         resumed = session.loop.resume()
         if resumed:
             job.say(f"resumes after update {session.loop.done} of {config.updates}")

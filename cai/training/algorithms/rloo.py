@@ -17,7 +17,7 @@ def train(job: Job, config: Config) -> Outcome:
 
     Raises:
         InputError: no reward, no prompts, a prompt that is too long, or a reward model that is not usable.
-        TrainingError: NaN loss, not enough memory, or an answer that cannot be scored.
+        TrainingError: NaN loss, or an answer that cannot be scored.
     """
     check(job, config)
     from trl import RLOOConfig, RLOOTrainer  # late: imports vLLM where that is installed

@@ -37,7 +37,7 @@ def train(job: Job, config: Config) -> Outcome:
 
     Raises:
         InputError: no data, a row without messages, no chat template, nothing short enough, or another model.
-        TrainingError: NaN loss, or not enough memory.
+        TrainingError: NaN loss.
     """
     if job.conversations is None:
         raise InputError("there are no conversations to train on", mend="run `cai run` on the recipe first")

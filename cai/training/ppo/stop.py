@@ -44,11 +44,9 @@ def memory_told() -> Iterator[None]:
     Raises:
         TrainingError: there was not enough memory.
     """
-    import torch
-
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         text = str(error)
         known = ("out of memory", "not enough memory", "can't allocate memory")
         if isinstance(error, RuntimeError) and not any(sign in text.lower() for sign in known):
