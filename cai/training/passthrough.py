@@ -10,7 +10,7 @@ from typing import Any
 
 from cai.errors import InputError
 
-OURS = ("output_dir", "resume_from_checkpoint", "seed", "hub_token", "push_to_hub")
+OURS = ("output_dir", "resume_from_checkpoint", "seed", "hub_token", "push_to_hub", "logging_nan_inf_filter")
 
 SETTING = {  # TRL's name: ours, refused where the algorithm has that setting
     "num_train_epochs": ("epochs",),

@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mappin
 
     Raises:
         InputError: a key that TRL does not have (names the nearest), one that is ours or a setting's to say or would
-            be without effect, or a value TRL refuses.
+            be without effect, a value TRL refuses, or several GPUs for one process.
     """
     known = {f.name for f in dataclasses.fields(kind) if f.init}
     for key in job.trl:
@@ -50,6 +50,7 @@ def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mappin
         "report_to": "none",
         "logging_steps": 1,
         "logging_strategy": "steps",
+        "logging_nan_inf_filter": False,  # it would tell the mean of the steps before in place of what is no number
         "save_strategy": "steps",
         "save_total_limit": 2,
         "disable_tqdm": True,
@@ -61,9 +62,15 @@ def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mappin
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return kind(**{key: value for key, value in values.items() if key in known})
+            made = kind(**{key: value for key, value in values.items() if key in known})
     except (ValueError, TypeError, ImportError) as error:
         raise InputError(f"{kind.__name__} refuses its settings: {error}", where=f"train.{job.name}.trl") from error
+    if made.n_gpu > 1:  # transformers would take them all by nn.DataParallel, which TRL refuses once all is loaded
+        raise InputError(
+            f"one process sees {made.n_gpu} GPUs",
+            mend=f"`accelerate launch -m cai train {job.name} ...` for all of them, or set CUDA_VISIBLE_DEVICES=0",
+        )
+    return made
 
 
 def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
@@ -126,6 +133,7 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
         trainer.remove_callback(PrinterCallback)  # stdout carries the answer alone
         told = _callback(job, stop, trainer.accelerator, watch)
         trainer.add_callback(told)
+        trainer.training_step = _summing(trainer.training_step, told.losses)
         if watch is not None:
             trainer.add_callback(watch)
         figures: dict[str, Any] = {}
@@ -163,6 +171,17 @@ def _forget_after(path: Path, step: int) -> None:
         path.write_bytes(b"".join(encode(row) for row in kept))
 
 
+def _summing(step: Callable[..., Any], losses: list[Any]) -> Callable[..., Any]:
+    """A trainer's forward and backward pass, its loss added to `losses`."""
+
+    def made(*given: Any, **named: Any) -> Any:
+        loss = step(*given, **named)
+        losses.append(loss)
+        return loss
+
+    return made
+
+
 def _callback(job: Job, stop: Stop, accelerator: Any, watch: Any) -> Any:
     from transformers import TrainerCallback
 
@@ -171,9 +190,19 @@ def _callback(job: Job, stop: Stop, accelerator: Any, watch: Any) -> Any:
     processes = Processes(accelerator)
 
     class Told(TrainerCallback):  # type: ignore[misc]
-        """Metrics to a file, progress, an end on Ctrl-C, and an error where the loss is not a number."""
+        """Metrics to a file, progress, an end on Ctrl-C, and an error where the loss is not a number.
+
+        That is looked for in every step, however rarely it is logged: weights behind it must not be kept.
+
+        Attributes:
+            losses: of the step that is made, in parts, this process's own.
+        """
 
         stopped = False  # by the user; every process says the same
+
+        def __init__(self) -> None:
+            self.losses: list[Any] = []
+            self._norm = 0.0
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             # transformers would make another step first. What the watch ended stays ended, as does what is finished.
@@ -191,13 +220,7 @@ def _callback(job: Job, stop: Stop, accelerator: Any, watch: Any) -> Any:
             if not logs:
                 return
             for name in ("loss", "grad_norm"):
-                value = logs.get(name)
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise TrainingError(
-                        f"the {name} is {value} at step {state.global_step}",
-                        where=str(job.out),
-                        mend="lower learning_rate, or train in float32",
-                    )
+                self._refuse(name, logs.get(name), state.global_step)
             if not state.is_world_process_zero:  # but the error, and the end, are every process's
                 return
             kept = {key: value for key, value in logs.items() if isinstance(value, int | float)}
@@ -206,12 +229,36 @@ def _callback(job: Job, stop: Stop, accelerator: Any, watch: Any) -> Any:
             if "loss" in logs:
                 job.progress.show(state.global_step, f"loss {logs['loss']:.4f}")
 
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+            # Of what lies in this process, clipped already; after the step the gradients are gone.
+            self._norm = _norm_of(p.grad for group in optimizer.param_groups for p in group["params"])
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             # A signal reaches the processes at different steps, or only one of them; they end together or hang.
-            self.stopped = processes.summed([float(stop.asked)])[0] > 0
+            asked, loss, norm = processes.summed([float(stop.asked), float(sum(self.losses)), self._norm])
+            self.losses.clear()
+            self._refuse("loss", loss, state.global_step)
+            self._refuse("grad_norm", norm, state.global_step)
+            self.stopped = asked > 0
             if self.stopped:
                 control.should_save = True
                 control.should_training_stop = True
             return control
 
+        def _refuse(self, name: str, value: Any, step: int) -> None:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise TrainingError(
+                    f"the {name} is {value} at step {step}",
+                    where=str(job.out),
+                    mend="lower learning_rate, or train in float32",
+                )
+
     return Told()
+
+
+def _norm_of(gradients: Iterable[Any]) -> float:
+    """The norm of gradients, of sharded ones of the shards here; 0 where there are none."""
+    import torch
+
+    here = [g.to_local() if hasattr(g, "to_local") else g for g in gradients if g is not None]
+    return float(torch.nn.utils.get_total_norm(here)) if here else 0.0

@@ -306,6 +306,35 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
         train(given)
 
 
+@pytest.mark.parametrize("what", ["loss", "grad_norm"])
+@pytest.mark.parametrize("adapters", [False, True])
+def test_what_is_no_number_is_seen_in_its_step_however_rarely_it_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, adapters: bool
+) -> None:
+    from transformers import Trainer
+
+    steps = []
+    computes = Trainer.training_step
+
+    def spoilt(self: Any, model: Any, *given: Any, **named: Any) -> Any:
+        loss = computes(self, model, *given, **named)
+        steps.append(loss)
+        if len(steps) != 3:
+            return loss
+        if what == "loss":
+            return loss * float("nan")
+        next(p for p in model.parameters() if p.grad is not None).grad[0, 0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(Trainer, "training_step", spoilt)
+    given = job(tmp_path, "dpo", trl={"logging_steps": 500})
+    lora = {"rank": 2} if adapters else None
+    with pytest.raises(TrainingError, match=f"the {what} is (nan|inf) at step 3"):
+        train(given, max_steps=4, save_every=1, lora=lora)
+    assert len(steps) == 3
+    assert [path.name for path in sorted(given.steps.glob("checkpoint-*"))] == ["checkpoint-1", "checkpoint-2"]
+
+
 def test_what_is_finished_makes_no_further_step(tmp_path: Path) -> None:
     given = job(tmp_path, "dpo")
     first = train(given, max_steps=1)

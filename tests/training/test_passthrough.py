@@ -58,6 +58,7 @@ def test_every_training_of_the_examples_builds(path: Path, tmp_path: Path) -> No
         ("rm", {"eval_strategy": "steps"}, "eval_strategy has no effect on rm"),
         ("grpo", {"load_best_model_at_end": True}, "no effect on grpo"),
         ("rm", {"seed": 3}, "seed is set by cai"),
+        ("dpo", {"logging_nan_inf_filter": True}, "logging_nan_inf_filter is set by cai"),
         ("rm", {"warmup_ratio": 0.1}, "has no 'warmup_ratio'"),
     ],
 )
@@ -69,6 +70,18 @@ def test_a_key_that_would_do_nothing_is_refused(name: str, block: dict[str, Any]
 def test_a_key_with_an_effect_goes_through(tmp_path: Path) -> None:
     assert built("rm", {"trl": {"center_rewards_coefficient": 0.01}}, tmp_path).center_rewards_coefficient == 0.01
     assert built("rm", {"trl": {"lr_scheduler_type": "cosine"}}, tmp_path).lr_scheduler_type == "cosine"
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_several_gpus_for_one_process_are_told_how_to_be_used(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import TrainingArguments
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 4)
+    said = rf"one process sees 4 GPUs.*accelerate launch -m cai train {name} .*CUDA_VISIBLE_DEVICES=0"
+    with pytest.raises(InputError, match=said):
+        built(name, {}, tmp_path)
 
 
 def test_every_key_of_the_lists_is_one_of_trls() -> None:
