@@ -6,9 +6,10 @@ rows written + exact + near + skipped = rows found
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,8 +103,9 @@ def import_prompts(
 ) -> Summary:
     """Write the prompts of `sources` to `out`, in order; the first of several duplicates is kept, with its own tags.
 
-    `out` appears when it is complete, or not at all. Memory does not grow with the input but for 20 bytes a prompt
-    (and, with `near`, what `NearIndex` says).
+    `out` appears when it is complete, or not at all. A prompt's source is its place in the file, which is named as in
+    `sources`, by the last part of an absolute path; a source that the row itself gives stays. Memory does not grow with
+    the input but for 20 bytes a prompt (and, with `near`, what `NearIndex` says).
 
     Args:
         dropped: takes one JSON object a row that was found and not written: `id`, `kept` (the id of the prompt that
@@ -138,16 +140,16 @@ class _Importer:
         self._ids = IdSet()
         self._near = NearIndex(options.near) if options.near is not None else None
 
-    def run(self, rows: Iterator[Prompt | BadRow]) -> None:
+    def run(self, rows: Iterator[tuple[Path, Prompt | BadRow]]) -> None:
         summary = self._summary
         if self._options.limit == 0:
             return
-        for row in rows:
+        for path, row in rows:
             summary.found += 1
             if isinstance(row, BadRow):
                 self._skip(row)
             elif self._is_new(row):
-                self._out.write(encode(row.row()))
+                self._out.write(encode(_without_folders(row, path).row()))
                 summary.written += 1
                 summary.tags.update(row.tags)
                 if summary.written == self._options.limit:
@@ -192,7 +194,7 @@ class _Importer:
 
 def _every(
     sources: Sequence[Path], options: ImportOptions, summary: Summary, on_bytes: Callable[[int], None] | None
-) -> Iterator[Prompt | BadRow]:
+) -> Iterator[tuple[Path, Prompt | BadRow]]:
     done = 0
     for source in sources:
 
@@ -200,11 +202,22 @@ def _every(
             if on_bytes:
                 on_bytes(before + size)
 
-        yield from read_rows(
+        rows = read_rows(
             source, options.format, options=options.read, tags=options.tags, notes=summary.notes, tick=tick
         )
+        yield from ((source, row) for row in rows)
         done += size_of([source])
         tick(0, done)
+
+
+def _without_folders(prompt: Prompt, path: Path) -> Prompt:
+    """Its source names a file given by an absolute path without the folders: they are this machine's, not the data's.
+
+    Only what is written is changed; what is told of rows left out is for whoever looks them up here.
+    """
+    if not path.is_absolute() or not prompt.source.startswith((f"{path}:", f"{path}{os.sep}")):
+        return prompt
+    return replace(prompt, source=path.name + prompt.source.removeprefix(str(path)))
 
 
 def size_of(sources: Sequence[Path]) -> int:

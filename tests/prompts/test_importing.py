@@ -36,7 +36,28 @@ def test_the_output_is_ours_and_in_order(tmp_path: Path) -> None:
     summary = import_prompts([one, two], out, options=ImportOptions(tags=("y",)))
     assert [Prompt.from_row(row).messages[0].content for row in rows(out)] == ["b", "a", "c"]
     assert (summary.written, summary.found, dict(summary.tags)) == (3, 3, {"x": 2, "y": 3})
-    assert rows(out)[2]["source"] == f"{two}:1"
+    assert rows(out)[2]["source"] == f"{two.name}:1"
+
+
+def test_no_folder_of_this_machine_enters_the_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "near").mkdir()
+    given = [
+        write(tmp_path / "near" / "1.jsonl", "a", "b", "b"),
+        write(Path("near/2.jsonl"), "c"),
+        tmp_path / "ours.jsonl",
+        tmp_path / "set",
+    ]
+    given[2].write_text(json.dumps(Prompt.make("d", source="a collection").row()) + "\n")
+    pyarrow = pytest.importorskip("pyarrow")
+    given[3].mkdir()
+    table = pyarrow.table({"prompt": ["e"]})
+    with pyarrow.ipc.new_stream(given[3] / "data.arrow", table.schema) as stream:
+        stream.write_table(table)
+    import_prompts(given, Path("out.jsonl"), dropped=Path("dropped.jsonl"))
+    sources = [row["source"] for row in rows(Path("out.jsonl"))]
+    assert sources == ["1.jsonl:1", "1.jsonl:2", "near/2.jsonl:1", "a collection", "set/data.arrow:1"]
+    assert rows(Path("dropped.jsonl"))[0]["where"] == f"{given[0]}:3"  # to be looked up, not published
 
 
 def test_importing_an_import_changes_nothing(tmp_path: Path) -> None:
