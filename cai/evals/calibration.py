@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from cai.errors import InputError
 from cai.evals import stats
+from cai.judging import Judge, depends_on_group
 from cai.records import content_hash
 from cai.store import write_json
 
@@ -95,6 +96,28 @@ class Calibration:
                 f"what differs: {', '.join(differing)}",
                 where=where,
                 mend=mend,
+            )
+
+    def check_groups(self, judge: Judge, largest: int) -> None:
+        """Refuse groups of another size than the two answers that it was fitted to, where the size plays a part.
+
+        A list of K has other letters and rotations than a list of two, and a tournament infers labels in larger groups
+        only.
+
+        Args:
+            judge: that it is applied to.
+            largest: the most answers that a group of the run can hold.
+
+        Raises:
+            InputError: such a judge, and larger groups.
+        """
+        if largest > 2 and depends_on_group(judge):
+            raise InputError(
+                f"was fitted to groups of two answers, and those of this run hold up to {largest}; what the judge "
+                f"{judge.name} says of two answers depends on the others of their group",
+                where=f"calibration {self.name}".strip(),
+                mend="leave the calibration out, compare two answers a prompt, or take a judge that looks at each pair "
+                "(logprob, cot) or answer (rating) by itself",
             )
 
     def saw(self, prompt_id: str) -> bool:

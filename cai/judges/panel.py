@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from cai.engine import Generate, together
 from cai.errors import InputError
-from cai.judging import Judge, Question, judge_id
+from cai.judging import Judge, Question, depends_on_group, judge_id
 from cai.judging.members import Member
 from cai.judging.panels import Rule
 from cai.records import Comparison, Group, Vote
@@ -52,6 +52,10 @@ class Panel:
     kind: str
     unit: str
     name: str = "panel"
+
+    @property
+    def depends_on_group(self) -> bool:
+        return any(depends_on_group(judge) for _, judge in self.members)
 
     async def __call__(self, item: Comparison | Group, question: Question, generate: Generate) -> tuple[Vote, ...]:
         asked = [

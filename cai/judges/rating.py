@@ -130,6 +130,7 @@ class RatingJudge:
     id: str
     name: str = "rating"
     unit: str = "group"
+    depends_on_group: bool = False  # each answer is rated alone
 
     @property
     def kind(self) -> str:

@@ -58,6 +58,10 @@ class Tournament:
     name: str = "tournament"
     unit: str = "group"
 
+    @property
+    def depends_on_group(self) -> bool:
+        return self.config.schedule == "swiss"  # else every pair is asked, and nothing is inferred
+
     async def __call__(self, item: Group, question: Question, generate: Generate) -> tuple[Vote, ...]:
         pairs = {frozenset((each.a.id, each.b.id)): each for each in item.comparisons()}
         votes: dict[str, tuple[Vote, ...]] = {}

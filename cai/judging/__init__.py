@@ -64,6 +64,14 @@ class Judge(Protocol):
         ...
 
 
+def depends_on_group(judge: Judge) -> bool:
+    """Whether what it says of two answers depends on the others of their group, so that of a larger one it is another.
+
+    A judge of groups is taken for one unless its attribute `depends_on_group` says otherwise.
+    """
+    return judge.unit == "group" and bool(getattr(judge, "depends_on_group", True))
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Probabilities of the choices offered, as read from one forward pass.

@@ -14,7 +14,8 @@ The steps, all of them pure:
    are averaged, two sure verdicts that contradict one another a little would come to exactly 0.5.
 4. The judges are combined by the panel's rule (`cai.judging.panels`); log-odds are averaged, never summed, since
    judges are not independent.
-5. What comes out is calibrated, where a calibration was fitted to this judge (`cai.evals.calibration`).
+5. What comes out is calibrated, where a calibration was fitted to this judge (`cai.evals.calibration`). What a
+   tournament inferred is not: it is no verdict of the judge, and the strengths' prior has drawn it in already.
 6. Axes never merge: a comparison gives one preference for each.
 7. Below 0.5, chosen and rejected change places.
 
@@ -250,7 +251,10 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
     # Each principle may have played a tournament of its own; one whose verdict did not count says nothing of this row.
     counted = [each.key.principle_ids for each in answers] or [vote.principle_ids for vote in votes]
     judged = _by_judge(answers)
-    p_a = round(rule.calibrated(panels.combine([p for p, _ in judged], rule.panel)), _PLACES) if judged else None
+    p_a = None
+    if judged:
+        combined = panels.combine([p for p, _ in judged], rule.panel)
+        p_a = round(rule.calibrated(combined) if used is real else combined, _PLACES)
     p_tie = 0.0
     swap = p_a is not None and p_a < 0.5
     p = None if p_a is None else round(max(p_a, 1 - p_a), _PLACES)

@@ -48,6 +48,11 @@ class Plan:
     include: frozenset[str]
     near_duplicate: float
 
+    def largest(self, rounds: int) -> int:
+        """The most answers that a group can hold, where the revise stage has so many rounds."""
+        revisions = rounds if "revisions" in self.include else min(rounds, "last_revision" in self.include)
+        return min(MOST, sum(source.count for source in self.sources) + ("draft" in self.include) + revisions)
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:

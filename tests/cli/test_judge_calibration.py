@@ -76,6 +76,28 @@ def test_a_calibration_of_other_questions_or_another_judge_is_refused(recipe: Pa
     assert "does not say to what questions it was fitted" in told
 
 
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [("listwise", "min_mass: 0.2"), ("tournament", "prior: 2.0"), ("panel", "members: [{method: logprob}, listwise]")],
+)
+def test_a_calibration_of_two_answers_is_refused_for_lists_and_tournaments_of_more(
+    recipe: Path, method: str, option: str
+) -> None:
+    option = option.replace("listwise]", "{method: listwise}]")
+    fitted_for(recipe, "pairs", option.replace(": ", "=", 1), method=method)
+    change = ["--set", f"judge.method={method}", "--set", f"judge.options={{{option}}}"]
+    apply = [*change, "--set", "preferences.calibration=pairs"]
+    told = cai("run", "recipe.yaml", *apply, ok=False).stderr
+    assert "calibration pairs" in told
+    assert "groups of two answers, and those of this run hold up to 5" in " ".join(told.split())
+    two = ["--set", "sample.include=[]", "--set", "sample.sources=[{count: 2}]", "--run-dir", "two"]
+    cai("run", "recipe.yaml", *apply, *two)
+    # Every answer is rated by itself, and every pair of a round robin asked.
+    fitted_for(recipe, "rated", "min_mass=0.2", method="rating")
+    cai("run", "recipe.yaml", "--set", "judge.method=rating", "--set", "preferences.calibration=rated",
+        "--run-dir", "rated")  # fmt: skip
+
+
 def test_a_calibration_holds_for_whatever_seed_draws_the_rationales(recipe: Path) -> None:
     fitted_for(recipe, "reasons", "max_tokens=16", method="cot")  # by `cai eval judge`, whose seed is 0
     judge = ["--set", "judge.method=cot", "--set", "judge.options={max_tokens: 16}"]

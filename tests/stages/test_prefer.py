@@ -380,6 +380,12 @@ def test_a_calibration_is_applied_to_what_all_votes_come_to() -> None:
         Rule(slope=-1.0)
 
 
+def test_what_was_inferred_is_not_calibrated() -> None:
+    inferred = vote(0.2, judge="tournament", raw={"inferred": True})
+    assert label(inferred, slope=0.5).p == 0.8
+    assert label(inferred, vote(0.2), slope=0.5).p == pytest.approx(2 / 3)
+
+
 def test_what_was_inferred_only_stands_in_where_nothing_was_asked() -> None:
     inferred = vote(0.2, judge="tournament", raw={"inferred": True})
     assert label(inferred).p == 0.8

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import strategies as st
 
 from cai.constitution.load import load_constitution
+from cai.engine import Sampling
 from cai.faults.text import dice
 from cai.records import Prompt, Response
 from cai.stages.alike import same
-from cai.stages.sample import Gathered, Plan, gather
+from cai.stages.sample import Gathered, Plan, Source, gather
 from cai.stages.transcript import Transcript
 
 SPOKEN = Transcript(load_constitution("default"), style="chat", few_shot=0, critique=True)
@@ -90,3 +91,16 @@ def test_likeness_is_dices_coefficient_of_word_pairs(one: list[str], other: list
     expected = dice(tuple(one), tuple(other))
     for threshold in (0.3, 0.5, 0.9, 1.0):
         assert same(" ".join(one), " ".join(other), threshold=threshold) is (one == other or expected >= threshold)
+
+
+def test_how_large_a_group_can_be() -> None:
+    def largest(rounds: int, *include: str, count: int = 2) -> int:
+        sources = (Source("policy", "policy", count, Sampling(1)),)
+        return Plan(sources, SPOKEN, 1, frozenset(include), 0.9).largest(rounds)
+
+    assert largest(2) == 2
+    assert largest(2, "draft") == 3
+    assert largest(2, "draft", "last_revision") == 4
+    assert largest(0, "draft", "last_revision") == 3
+    assert largest(3, "revisions", "last_revision") == 5
+    assert largest(3, "revisions", count=16) == 16
