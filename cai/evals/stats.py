@@ -117,8 +117,9 @@ def paired_difference(
 ) -> Difference:
     """Mean of `one - other`, entry by entry, with an interval by bootstrap over clusters: two judges on the same pairs.
 
-    Where every difference is the same, a bootstrap has no width; the interval is then the rule of three, 3 / clusters
-    on both sides: a change rarer than that would probably not have been seen.
+    Where all clusters have the same mean (one cluster has), a bootstrap has no width; the interval is then the rule of
+    three, 3 / clusters on both sides: a change rarer than that would probably not have been seen. Of values that are
+    not all in [0, 1] it is so many times their range, as such a change may be as large as what was seen.
 
     Raises:
         ValueError: no entries, or of different number.
@@ -128,9 +129,13 @@ def paired_difference(
         raise ValueError("a paired difference needs equally many entries of both, and at least one")
     gap = left - right
     mean = float(gap.mean())
-    if np.ptp(gap) == 0:
-        reach = min(1.0, 3 / len(set(clusters)))
-        return Difference(mean, Interval(max(-1.0, mean - reach), min(1.0, mean + reach)), len(gap))
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    means = np.bincount(index, weights=gap) / np.bincount(index)
+    if np.ptp(means) < 1e-12:
+        both = np.concatenate([left, right])
+        most = 1.0 if both.min() >= 0 and both.max() <= 1 else np.inf
+        reach = min(1.0, 3 / len(means)) * max(1.0, float(np.ptp(both)))
+        return Difference(mean, Interval(max(-most, mean - reach), min(most, mean + reach)), len(gap))
     return Difference(mean, _percentiles(bootstrap_means(gap, clusters, seed=seed, draws=draws), level), len(gap))
 
 

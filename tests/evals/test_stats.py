@@ -83,6 +83,24 @@ def test_paired_difference_sees_what_two_intervals_hide() -> None:
         stats.paired_difference([1.0], [1.0, 0.0], ["a"], seed=0)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "clusters", "expected"),
+    [
+        ([112.0], [100.0], ["a"], [0.0, 24.0]),  # words: one prompt says nothing of how far others go
+        ([112.0] * 30, [100.0] * 30, list(range(30)), [10.8, 13.2]),
+        ([9.0, 11.0], [3.0, 3.0], ["a", "a"], [-1.0, 15.0]),  # two answers to one prompt are one case
+        ([1.0] * 6, [0.0] * 6, list(range(6)), [0.5, 1.0]),  # a difference of shares ends at 1
+        ([0.0, 0.0], [0.0, 0.0], ["a", "b"], [-1.0, 1.0]),
+    ],
+)
+def test_where_nothing_varies_the_interval_still_has_a_width_around_the_mean(
+    one: list[float], other: list[float], clusters: list[str], expected: list[float]
+) -> None:
+    found = stats.paired_difference(one, other, clusters, seed=0)
+    assert found.interval.row() == pytest.approx(expected)
+    assert found.interval.holds(found.mean)
+
+
 def test_scores_by_hand() -> None:
     p, y = [0.9, 0.6, 0.2, 0.5], [1.0, 0.0, 0.0, 1.0]
     assert stats.correct(p, y).tolist() == [1.0, 0.0, 1.0, 0.5]
