@@ -85,17 +85,16 @@ class Preview:
 
     def requests(self, round: int, step: str) -> list[Exchange]:
         """The requests of one step of a round, retries included (a draft is round 0)."""
-        found: list[Exchange] = []
-        number = 0
-        last: Exchange | None = None
-        for exchange in self.exchanges:
-            # A critique behind a critique asks the same again, or begins the round after one that was skipped.
-            again = last is not None and last.step == "critique" and last.request.prompt == exchange.request.prompt
-            number += exchange.step == "critique" and not again
-            last = exchange
-            if (number, exchange.step) == (round, step):
-                found.append(exchange)
-        return found
+        begin = 0
+        for response in self.chain.responses:
+            # A skipped round may have asked for no critique yet (it did not fit), and never for a revision.
+            done = {"critique": response.critique is not None, "revision": response.finish_reason != "skipped"}
+            for name in done if response.round else ("draft",):
+                tries = done.get(name, True) + sum(attempt["step"] == name for attempt in response.attempts)
+                if (response.round, name) == (round, step):
+                    return list(self.exchanges[begin : begin + tries])
+                begin += tries
+        return []
 
     def tokens(self) -> dict[str, int]:
         """Read and generated, all requests together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cai.backends import scripted
 from cai.cli.main import app
 from cai.cli.trying import render
 from cai.constitution.load import load_constitution
+from cai.engine import Completion, Request
 from cai.errors import InputError
 
 PROMPT = "How do I clean a kettle?"
@@ -148,6 +150,38 @@ def test_faults_are_shown_with_what_was_thrown_away(capsys: pytest.CaptureFixtur
     assert "flags: empty" in text
     assert "thrown away in round 1, revision (empty):" in text
     assert "A run would quarantine this prompt: no round gave a clean revision" in text
+
+
+def test_each_round_has_its_own_requests_behind_skipped_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    """One principle, so that each round behind a skipped one asks word for word what that one asked."""
+
+    class Backend(scripted.Backend):
+        async def generate(self, request: Request) -> Completion:
+            completion = await super().generate(request)
+            asked.append((request.model, request.seed))
+            silent = request.model == "critic" and len(asked) < 6  # 2 tries in each of 2 rounds
+            return dataclasses.replace(completion, text="") if silent else completion
+
+    asked: list[tuple[str, int]] = []
+    found = preview.preview(preview.find("no-lectures"), PROMPT, Backend(scripted.Config()), preview.Options(rounds=3))
+    assert [response.flags for response in found.chain.responses[1:3]] == [("no_critique",)] * 2
+    assert [role for role, _ in asked] == ["policy", *["critic"] * 5, "reviser"]
+    steps = [(0, "draft"), (1, "critique"), (1, "revision"), (2, "critique"), (2, "revision"), (3, "critique")]
+    told = [[exchange.request.seed for exchange in found.requests(*step)] for step in [*steps, (3, "revision")]]
+    seeds = [seed for _, seed in asked]
+    assert told == [seeds[:1], seeds[1:3], [], seeds[3:5], [], seeds[5:6], seeds[6:]]
+    assert found.requests(4, "critique") == []
+    Console(width=120).print(render(found, width=120))
+    assert capsys.readouterr().out.count("critique request:") == 3
+
+
+def test_a_round_that_does_not_fit_has_no_requests() -> None:
+    backend = scripted.build(scripted.Config(context=280), seed=0)  # the draft fits, the critique behind it does not
+    long = " ".join([PROMPT] * 3)
+    found = preview.preview(preview.find("no-lectures"), long, backend, preview.Options(rounds=2))
+    assert [response.flags for response in found.chain.responses] == [(), ("too_long",)]
+    places = [(0, "draft"), (1, "critique"), (1, "revision")]
+    assert [len(found.requests(*place)) for place in places] == [1, 0, 0]
 
 
 def test_several_models_are_misuse() -> None:
