@@ -11,6 +11,7 @@ from cai.errors import RunError
 from cai.evals.calibration import Calibration
 from cai.pipeline.begin import read_prompts
 from cai.pipeline.job import Job
+from cai.pipeline.reading import recount
 from cai.pipeline.stages import Answers
 from cai.preferences import write_preferences
 from cai.preferences.card import PreferenceCardInfo, preference_card
@@ -41,10 +42,12 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
         job.calibration.check_groups(job.judge.judge, job.sample.largest(job.plan.rounds))
     counts: Counter[str] = Counter()
     sizes: Counter[int] = Counter()
-    tally, usage = VoteTally(), Counter[str]()
+    tally, usage, failed = VoteTally(), Counter[str](), Counter[str]()
+    failed["unreadable"] = recount(place.read_manifest() or {}).get("unreadable", 0)
     with contextlib.ExitStack() as stack:
         answers = stack.enter_context(Answers.open(job, place))
         journal = stack.enter_context(Log(place.judged, read_only=True))
+        sampled = stack.enter_context(Log(place.sampled, read_only=True))
         samples, groups, votes_file, made = (
             stack.enter_context(replacing(path))
             for path in (place.samples, place.groups, place.votes, place.preferences)
@@ -55,6 +58,10 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
                 raise RunError(
                     f"the row {prompt.id} is not judged", where=str(place.path), mend="run `cai judge` first"
                 )
+            if row["quarantined"]:
+                # Where sampling failed, judging found only that there is nothing to compare.
+                first = (sampled.get(prompt.id) or {}).get("quarantined")
+                failed[(first or row["quarantined"])["reason"]] += 1
             for response in answers.sampled(prompt):
                 counts["responses"] += 1
                 usage.update(response.flags)
@@ -90,7 +97,7 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
         found = write_preferences(
             folder, select(lambda: read_preferences_of(place), job.select, left_out=left_out), name
         )
-        write_text(folder / "README.md", preference_card(_card(job, found, told, left_out)))
+        write_text(folder / "README.md", preference_card(_card(job, found, told, left_out, +failed)))
         written[name] = found.row()
         report.say(f"{found.rows} preference rows in {folder}")
     return {
@@ -156,7 +163,9 @@ def _summary(place: RunFolder) -> dict[str, Any]:
     }
 
 
-def _card(job: Job, counts: Any, told: VoteReport, left_out: Mapping[str, int]) -> PreferenceCardInfo:
+def _card(
+    job: Job, counts: Any, told: VoteReport, left_out: Mapping[str, int], failed: Mapping[str, int]
+) -> PreferenceCardInfo:
     recipe = job.loaded.recipe
     assert recipe.judge is not None
     used = [(f"sampled: {source.name}", source.model) for source in job.sample.sources]
@@ -184,4 +193,5 @@ def _card(job: Job, counts: Any, told: VoteReport, left_out: Mapping[str, int]) 
         prompt_licenses=recipe.sft.prompt_licenses,
         language=recipe.sft.language,
         left_out=dict(left_out),
+        failed=dict(sorted(failed.items())),
     )

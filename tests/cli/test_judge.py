@@ -276,6 +276,10 @@ def test_rows_whose_answers_came_late_are_judged_late(recipe: Path) -> None:
     failed = [row for row in rows(run / "quarantine.jsonl") if row["stage"] == "sample"]
     assert failed
     assert 0 < len(before) < 24
+    # Each prompt once, by why its answers are missing, not by there being none to compare.
+    card = (run / "preferences" / "trl" / "README.md").read_text()
+    given_up = card.partition("prompt given up (quarantined)")[2].partition("\n\n")[0].splitlines()[2:]
+    assert given_up == [f"| backend | {24 - len(before)} |"]
     sampled = (run / "sampled.jsonl").read_text().splitlines()
     mended = {json.loads(line)["id"]: json.loads(line) for line in sampled}
     whole = next(row for row in mended.values() if row["responses"])
