@@ -91,13 +91,16 @@ def test_all_processes_end_where_one_was_asked_to(tmp_path: Path, monkeypatch: p
     from cai.training.ppo.stop import Stop
 
     told = runner._callback(job(tmp_path, "dpo"), Stop(lambda _: None), Accelerator(cpu=True), None)
-    for asked in (0.0, 1.0):  # by another process: this one got no signal
-        monkeypatch.setattr(Processes, "summed", lambda self, values, asked=asked: [values[0] + asked])
-        control = SimpleNamespace(should_save=False, should_training_stop=False)
-        told.on_step_end(None, None, control)
-        assert (control.should_save, control.should_training_stop, told.stopped) == (bool(asked),) * 3
-    # A loss that is no number ends every process, not only the one that writes it down.
     state = SimpleNamespace(is_world_process_zero=False, global_step=3)
+    for asked in (0.0, 1.0):  # by another process: this one got no signal
+        monkeypatch.setattr(Processes, "summed", lambda self, values, asked=asked: [values[0] + asked, *values[1:]])
+        control = SimpleNamespace(should_save=False, should_training_stop=False)
+        told.on_step_end(None, state, control)
+        assert (control.should_save, control.should_training_stop, told.stopped) == (bool(asked),) * 3
+    # A loss that is no number ends every process, not only the one that writes it down, or has it.
+    monkeypatch.setattr(Processes, "summed", lambda self, values: [values[0], values[1] + float("nan"), values[2]])
+    with pytest.raises(TrainingError, match="the loss is nan at step 3"):
+        told.on_step_end(None, state, None)
     with pytest.raises(TrainingError, match="is nan at step 3"):
         told.on_log(None, state, None, logs={"loss": float("nan")})
 
