@@ -76,7 +76,8 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     """The job of an algorithm, everything that can be known before loading checked.
 
     Raises:
-        InputError: no such algorithm or setting, or what it is to be trained on is not there.
+        InputError: no such algorithm or setting, what it is to be trained on is not there, or a gold score is what is
+        maximised.
     """
     algorithm = algorithms.load(name)
     block = loaded.recipe.train.get(name, TrainConfig())
@@ -86,6 +87,10 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     watched, training = _prompts(loaded, place)
     opened = contextlib.ExitStack()
     tools = _tools(loaded, place, opened)
+    reward = _reward(block.rewards, tools) if name in RL else None
+    gold = {label: _reward((given,), tools) for label, given in block.gold.items()}
+    if reward is not None:
+        _check_gold(name, reward, gold)
     job = Job(
         name=name,
         out=out or place.path / "train" / name,
@@ -95,8 +100,8 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
         pairs=_pairs(block, loaded, place) if name in ("rm", "dpo") else (),
         prompts=training if name in RL else (),
         watched=watched,
-        reward=_reward(block.rewards, tools) if name in RL else None,
-        gold={label: _reward((given,), tools) for label, given in block.gold.items()},
+        reward=reward,
+        gold=gold,
         lineage=_lineage(loaded, place),
         trl=block.trl,
         **({"say": report.say, "progress": report} if main_process() else {"say": _silent}),
@@ -257,6 +262,23 @@ def _reward(given: Sequence[Mapping[str, Any]], tools: Tools) -> Reward:
         config = validate(Document(f"rewards.{number} ({kind})", options, {}, {}), module.Config)
         parts.append((module.build(config, tools), weight))
     return combined(parts)
+
+
+def _check_gold(name: str, reward: Reward, gold: Mapping[str, Reward]) -> None:
+    """Gold scores that are not what is maximised, nor a part of it: such a one cannot fall while the proxy rises.
+
+    Raises:
+        InputError: one is.
+    """
+    from cai.training.rewards._combine import measures
+
+    for label, score in gold.items():
+        if measures(score) & measures(reward):
+            raise InputError(
+                f"the gold score {label!r} is what is maximised: it would never stop the training",
+                where=f"train.{name}.gold.{label}",
+                mend="name another model or kind, one that is not among the rewards",
+            )
 
 
 def _tools(loaded: LoadedRecipe, place: RunFolder, opened: contextlib.ExitStack) -> Tools:

@@ -180,7 +180,7 @@ class Watch:
         folder: of the training.
         prompts: the watched ones; `config.prompts` of them are used, the first by id.
         total: steps that the training will have.
-        say: is told what cannot be watched, and why.
+        say: is told what cannot be watched, and why, and what speaks against a gold score.
 
     Raises:
         InputError: the looks in the folder are of other prompts or scores: they cannot be compared with new ones.
@@ -214,6 +214,9 @@ class Watch:
         self.looks: list[Look] = []
         if main_process():  # which alone looks and decides
             self._read()
+            for name, reward in self._gold.items() if self.on else ():
+                if doubt := getattr(reward, "doubt", ""):
+                    say(f"the gold score {name} may not be fit to watch by: {doubt}")
             if lack := self.lack():
                 say(lack)
 

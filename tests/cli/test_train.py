@@ -111,6 +111,28 @@ def test_what_is_wrong_is_said_before_anything_loads(place: Path) -> None:
     assert cai("train", "dpu", recipe, "--run-dir", run).exit_code == 2
 
 
+def test_a_gold_score_that_is_the_reward_is_refused(place: Path) -> None:
+    """Left out, the model is this run's own in both places."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(0)
+    made = place / "run" / "train" / "rm" / "checkpoint"
+    if not made.is_dir():
+        AutoModelForSequenceClassification.from_pretrained(place / "model", num_labels=1).save_pretrained(made)
+    length, yes = "{kind: rules, terms: [{length: 2}]}", "{kind: rules, terms: [{words: ['yes']}]}"
+    for rewards, gold, refused in (
+        ("", "{kind: model}", True),
+        ("{kind: model, weight: 2}, " + length, "{kind: model, scale: 3, shift: 1, dtype: bfloat16}", True),
+        ("{kind: model}, " + length, length, True),
+        ("{kind: model}, " + length, yes, False),
+    ):
+        override = f"train.ppo={{parent: nowhere, rewards: [{rewards}], gold: {{mine: {gold}}}}}"
+        done = cai("train", "ppo", str(place / "recipe.yaml"), "--run-dir", str(place / "run"), "--set", override)
+        assert done.exit_code == 2, done.output
+        assert ("the gold score 'mine' is what is maximised" in done.stderr) is refused, done.stderr
+
+
 def test_settings_are_listed() -> None:
     done = cai("train", "dpo", "--settings")
     assert done.exit_code == 0

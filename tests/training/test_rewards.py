@@ -243,6 +243,7 @@ def test_reward_model_is_independent_of_padding(tmp_path: Path) -> None:
     short = reward_model.build(reward_model.Config(path="rm", max_tokens=16), tools(tmp_path))
     assert many.id == few.id
     assert len({many.id, scaled.id, short.id}) == 3  # all that scores depend on, and nothing else
+    assert {many.measure, scaled.measure, short.measure} == {few.measure}
     assert str(many.origin["model"]).startswith("rm@")
     (tmp_path / "rm" / "lineage.json").write_text('{"algorithm": "rm"}', "utf-8")
     assert reward_model.build(reward_model.Config(path="rm"), tools(tmp_path)).origin["lineage"] == {"algorithm": "rm"}

@@ -116,6 +116,16 @@ def test_what_is_not_watched_is_said(tmp_path: Path) -> None:
         assert fine.lack() == ""
 
 
+def test_what_speaks_against_a_gold_score_is_said(tmp_path: Path) -> None:
+    class Doubtful(Length):
+        doubt = "it is right on 50.0% of 40 held-out pairs"
+
+    told: list[str] = []
+    prompts = [Prompt.make(f"say {n}") for n in range(6)]
+    Watch(tmp_path, WatchConfig(), prompts, total=20, proxy=None, gold={"rm": Doubtful()}, say=told.append)
+    assert told == [f"the gold score rm may not be fit to watch by: {Doubtful.doubt}"]
+
+
 def test_without_any_score_looks_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
     assert not watch(tmp_path, 6).due(0)
     asked = watch(tmp_path, 6, every=5)

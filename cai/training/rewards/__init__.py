@@ -1,7 +1,8 @@
 """Rewards: one kind a file, found by name, with `Config` and `build(config, tools)`; several are combined by weights.
 
 A reward may have the attributes `doubt`: why it should not be trained on, "" where nothing speaks against it; `id`, a
-hash of all that its scores depend on; and `origin`, which says in `lineage.json` what they rest on.
+hash of all that its scores depend on; `measure`, the same for all that differ by shift and scale alone, where these
+are options; and `origin`, which says in `lineage.json` what they rest on.
 """
 
 from __future__ import annotations

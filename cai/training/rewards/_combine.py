@@ -13,12 +13,14 @@ class Combined:
     """sum_k w_k r_k(x, y); see `cai.training.base.Reward`.
 
     Attributes:
+        parts: the rewards.
         last: of the last call, the scores by reward, before weights; for reports.
         doubt: that of the first reward that has one.
     """
 
     def __init__(self, rewards: Sequence[tuple[Reward, float]]) -> None:
         self._rewards = tuple(rewards)
+        self.parts = tuple(reward for reward, _ in rewards)
         self.name = " + ".join(f"{weight:g} {reward.name}" for reward, weight in self._rewards)
         self.origin = {"parts": [{"weight": weight, **described(reward)} for reward, weight in self._rewards]}
         self.id = content_hash([[getattr(reward, "id", reward.name), weight] for reward, weight in self._rewards])
@@ -32,6 +34,12 @@ class Combined:
             self.last[f"{index}:{reward.name}"] = scores
             totals = [total + weight * score for total, score in zip(totals, scores, strict=True)]
         return totals
+
+
+def measures(reward: Reward) -> set[str]:
+    """What a reward measures, whatever the scale: one, or one for each part."""
+    parts: Sequence[Reward] = getattr(reward, "parts", (reward,))
+    return {str(getattr(part, "measure", getattr(part, "id", part.name))) for part in parts}
 
 
 def combined(rewards: Sequence[tuple[Reward, float]]) -> Reward:

@@ -47,6 +47,8 @@ class RewardModel:
 
         model = identity.fingerprint(identity.Config(model=str(folder), dtype=config.dtype))
         self.id = content_hash("reward model", model, config.max_tokens, config.shift, config.scale)
+        weights = identity.fingerprint(identity.Config(model=str(folder)))
+        self.measure = content_hash("reward model", weights)
         self.origin = {"model": model, "lineage": read_lineage(folder), "options": config.model_dump(mode="json")}
         self.doubt = doubt
         self._folder = folder
