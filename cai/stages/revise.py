@@ -254,7 +254,7 @@ async def _step(
         seed = int(content_hash(plan.seed, prompt.id, *place, attempt, length=8), 16) & 0x7FFFFFFF
         stops = plan.transcript.stops
         completion = await generate(Request(request, dataclasses.replace(sampling, stop=stops), seed, role))
-        text = completion.text.strip()
+        text = plan.transcript.said(completion.text)
         flags = flags_of(completion, text)
         tokens += completion.completion_tokens
         step = _Step(completion, text, flags, seed, tuple(attempts), tokens)

@@ -79,7 +79,7 @@ async def _one(plan: Plan, prompt: Prompt, source: Source, number: int, generate
     sampling = dataclasses.replace(source.sampling, stop=plan.transcript.stops)
     request = Request(plan.transcript.draft(prompt.messages), sampling, seed, source.model)
     completion = await generate(request)
-    text = completion.text.strip()
+    text = plan.transcript.said(completion.text)
     said = {"source": source.name, "sample": number, "seed": seed, **dataclasses.asdict(source.sampling)}
     said.pop("stop")
     return Response(

@@ -8,6 +8,7 @@ appendix).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +21,9 @@ LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 STOPS = tuple(f"\n\n{label}:" for label in ("Human", "Assistant", "CritiqueRequest", "RevisionRequest"))
 """Where a base model's text ends: it would go on to write the next turn itself. OpenAI takes no more than four."""
 
-_SEPARATOR = "\n\n---\n\n"
+SEPARATOR = "\n\n---\n\n"
+"""What stands between worked examples in base style."""
+_TRAILING = re.compile(rf"(?:(?:\A|\n)[ \t]*{re.escape(SEPARATOR.strip())}\s*)+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +85,19 @@ class Transcript:
         self._critique = critique
         examples = constitution.few_shot if few_shot is None else constitution.few_shot[:few_shot]
         self._example_turns = tuple(turn for example in examples for turn in _turns(example, critique))
-        self._example_text = "".join(_text(example, critique) + _SEPARATOR for example in examples)
+        self._example_text = "".join(_text(example, critique) + SEPARATOR for example in examples)
 
     @property
     def stops(self) -> tuple[str, ...]:
         return STOPS if self._base else ()
+
+    def said(self, text: str) -> str:
+        """What a model answered, without what only shows where its answer ended.
+
+        Behind an answer a base model may go on as between two worked examples, and the stop leaves the separator. It
+        may stand in the midst of a text, where it was meant.
+        """
+        return (_TRAILING.sub("", text) if self._base else text).strip()
 
     def draft(self, prompt: Messages) -> Messages | str:
         """What the policy is asked: the conversation, without worked examples."""

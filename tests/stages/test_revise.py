@@ -105,6 +105,17 @@ def test_base_models_get_text_and_stop_strings() -> None:
     assert {request.sampling.stop for request in chat.asked} == {()}
 
 
+def test_what_a_base_model_writes_between_worked_examples_is_in_no_step() -> None:
+    """Stopped at the next example's first label, its answer ends in the separator."""
+    texts = {"policy": "Use soap and water.", "critic": "It leaves out how to rinse.", "reviser": "Soap, then rinse."}
+    model = Model(lambda request: f" {texts[request.model]}\n\n---")
+    chain = go(plan(constitution(few_shot=[SHOT]), style="base", rounds=1), PROMPTS[0], model)
+    draft, revision = chain.responses
+    assert [draft.text, revision.critique, revision.text] == list(texts.values())
+    assert not chain.quarantined
+    assert text_of(model.asked[-1]).count("---") == 1  # behind the worked example
+
+
 def test_conversations_are_asked_whole_and_system_prompts_merged() -> None:
     talk = Prompt.make(
         (

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import asyncio
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
 from cai.constitution.load import load_constitution
-from cai.engine import Sampling
+from cai.engine import Engine, Sampling
 from cai.faults.text import dice
 from cai.records import Prompt, Response
 from cai.stages.alike import same
-from cai.stages.sample import Gathered, Plan, Source, gather
+from cai.stages.sample import Gathered, Plan, Source, gather, method
 from cai.stages.transcript import Transcript
+from tests.stages.loop import Model
 
 SPOKEN = Transcript(load_constitution("default"), style="chat", few_shot=0, critique=True)
 LONG = " ".join(f"word{chr(97 + number % 26)}{chr(97 + number // 26)}" for number in range(60))
@@ -20,6 +23,14 @@ def gathered(*texts: str, threshold: float = 0.9) -> Gathered:
     plan = Plan((), SPOKEN, 1, frozenset(), threshold)
     answers = [Response(f"r{at}", "p", 0, text, "m", {}, "stop") for at, text in enumerate(texts)]
     return gather(Prompt.make("Which?"), answers, (), plan)
+
+
+def test_a_base_models_answers_end_before_the_separator() -> None:
+    spoken = Transcript(load_constitution("default"), style="base", few_shot=None, critique=True)
+    plan = Plan((Source("policy", "policy", 2, Sampling()),), spoken, 1, frozenset(), 0.9)
+    model = Model(lambda request: f"Answer {request.seed}.\n\n---")
+    sampled = asyncio.run(method(plan)(Prompt.make("Which?"), Engine({"policy": model}).generate))
+    assert [response.text for response in sampled.responses] == [f"Answer {r.seed}." for r in model.asked]
 
 
 @pytest.mark.parametrize(

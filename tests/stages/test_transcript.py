@@ -11,7 +11,7 @@ import pytest
 from cai.constitution.load import Bound, Constitution, assemble
 from cai.constitution.model import ConstitutionFile, Level, Principle
 from cai.records import Message
-from cai.stages.transcript import STOPS, Asked, Transcript, wording
+from cai.stages.transcript import SEPARATOR, STOPS, Asked, Transcript, wording
 
 QUESTION = (Message("user", "How do I clean a kettle?"),)
 TALK = (
@@ -135,6 +135,25 @@ def test_base_is_the_papers_transcript() -> None:
         "Human: How do I clean a kettle?\n\nAssistant: Soap.\n\nCritiqueRequest: What is wrong with it?\n\n"
         "Critique: Short.\n\nRevisionRequest: Make it right.\n\nRevision:"
     )
+
+
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        (" Good answer.\n\n---", "Good answer."),
+        ("Good answer.\n\n---\n\n---\n", "Good answer."),
+        ("Part one.\n\n---\n\nPart two.\n\n---", "Part one.\n\n---\n\nPart two."),
+        ("---", ""),
+        ("Part one.\n\n---\n\nPart two.", "Part one.\n\n---\n\nPart two."),
+        ("A row of dashes ---", "A row of dashes ---"),
+        ("| a |\n|---|", "| a |\n|---|"),
+        ("Good answer.\n\n----", "Good answer.\n\n----"),
+    ],
+)
+def test_of_an_answer_in_base_style_only_a_separator_at_its_end_is_cut(answered: str, said: str) -> None:
+    assert SEPARATOR.strip() == "---"
+    assert transcript(style="base").said(answered) == said
+    assert transcript().said(answered) == answered.strip()
 
 
 def test_system_prompts_are_merged_into_one() -> None:
