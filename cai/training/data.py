@@ -24,7 +24,8 @@ class PairSource:
     Attributes:
         name: stands in reports.
         path: a folder with `train` and, where anything is held out, `test` (any format that `cai.preferences` reads),
-            or one file, of which `test_fraction` of the prompts are held out by hash.
+            or one file. A file's prompts that a folder of the mixture names are in that folder's split, whichever of
+            its rows are taken; of the others `test_fraction` are held out by hash.
         axes, sources: those taken; empty for all. People's helpfulness and AI harmlessness are two sources of a
             mixture.
         weight: of each of its rows in the loss.
@@ -82,23 +83,25 @@ class Pairs:
 
 
 def read_pairs(sources: Sequence[PairSource], *, ties: bool, hard: bool = False) -> Pairs:
-    """Read a mixture.
+    """Read a mixture: labels of people and of a model on the same prompts, say, a folder and a file.
 
     Args:
         ties: whether pairs with p = 0.5 are kept: a reward model learns from them, hard DPO cannot.
         hard: whether labels are rounded to 1.
 
     Raises:
-        InputError: a file cannot be read, a pair's answers are identical, no pair is left, or a prompt is in both
-        splits.
+        InputError: a file cannot be read, a pair's answers are identical, no pair is left, or two folders differ
+        in which split a prompt is in.
     """
     if not sources:
         raise InputError("there are no preferences to train on", mend="run `cai judge`, or name `pairs` in the recipe")
     groups: dict[str, dict[tuple[str, str], list[tuple[Preference, PairSource]]]] = {split: {} for split in SPLITS}
     told: dict[str, Counter[str]] = {}
-    for source in sources:
+    folders = {n: list(_folder_rows(source)) for n, source in enumerate(sources) if source.path.is_dir()}
+    placed = {row.prompt_id: split for rows in folders.values() for split, row in rows}
+    for number, source in enumerate(sources):
         counts = told.setdefault(source.name, Counter())
-        for split, row in _split_rows(source):
+        for split, row in folders[number] if number in folders else _file_rows(source, placed):
             if (source.axes and row.axis not in source.axes) or (source.sources and row.source not in source.sources):
                 counts["another axis or source"] += 1
                 continue
@@ -134,26 +137,26 @@ def read_pairs(sources: Sequence[PairSource], *, ties: bool, hard: bool = False)
     return Pairs(parts["train"], parts["test"], mixture, digest)
 
 
-def _split_rows(source: PairSource) -> Iterator[tuple[str, Preference]]:
-    if source.path.is_dir():
-        for split in SPLITS:
-            file = next(
-                (
-                    source.path / f"{split}{end}"
-                    for end in (".jsonl", ".parquet")
-                    if (source.path / f"{split}{end}").is_file()
-                ),
-                None,
-            )
-            if file is not None:
-                yield from ((split, row) for row in read_preferences(file))
-            elif split == "train":
-                raise InputError(
-                    "has no train split", where=str(source.path), mend="run `cai judge` or `cai merge` first"
-                )
-    else:
-        for row in read_preferences(source.path):
-            yield ("test" if held_out(row.prompt_id, source.test_fraction) else "train"), row
+def _folder_rows(source: PairSource) -> Iterator[tuple[str, Preference]]:
+    for split in SPLITS:
+        file = next(
+            (
+                source.path / f"{split}{end}"
+                for end in (".jsonl", ".parquet")
+                if (source.path / f"{split}{end}").is_file()
+            ),
+            None,
+        )
+        if file is not None:
+            yield from ((split, row) for row in read_preferences(file))
+        elif split == "train":
+            raise InputError("has no train split", where=str(source.path), mend="run `cai judge` or `cai merge` first")
+
+
+def _file_rows(source: PairSource, placed: Mapping[str, str]) -> Iterator[tuple[str, Preference]]:
+    for row in read_preferences(source.path):
+        drawn = "test" if held_out(row.prompt_id, source.test_fraction) else "train"
+        yield placed.get(row.prompt_id, drawn), row
 
 
 def _group(row: Preference) -> str:

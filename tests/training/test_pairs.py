@@ -81,6 +81,25 @@ def test_a_mixture_is_filtered_weighted_and_told(tmp_path: Path) -> None:
     assert found.train[0].pairs[0].weight == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("folder_first", [True, False])
+def test_a_file_follows_the_split_of_a_folder_over_the_same_prompts(tmp_path: Path, folder_first: bool) -> None:
+    rows = preferences(40)
+    folder = write(tmp_path / "trl", rows, test=30)  # ten prompts
+    # People's labels of these prompts and of more, as a file.
+    people = [dataclasses.replace(r, source="human") for r in preferences(60)]
+    file = write(tmp_path / "people", people) / "train.jsonl"
+    mixture = [PairSource("ai", folder, axes=("helpful",)), PairSource("people", file)]
+    found = read_pairs(mixture if folder_first else mixture[::-1], ties=True)
+    held = {row.prompt_id for row in rows[-30:]}
+    known = {row.prompt_id for row in rows}
+    assert {e.prompt_id for e in found.test} & known == held
+    assert found.mixture["sources"]["ai"]["test"] == 30
+    new = [e.prompt_id for e in found.test if e.prompt_id not in known]
+    assert 0 < len(new) < 10, "the others are held out by hash"
+    none = read_pairs([dataclasses.replace(mixture[0], axes=("harmless",)), mixture[1]], ties=True)
+    assert {e.prompt_id for e in none.test} & known == held
+
+
 def test_pairs_of_a_prompt_are_one_element_in_a_file_without_groups(tmp_path: Path) -> None:
     def row(prompt: str, chosen: str, rejected: str, **more: float) -> str:
         return json.dumps({"prompt": prompt, "chosen": chosen, "rejected": rejected, **more}) + "\n"
