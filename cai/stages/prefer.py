@@ -239,7 +239,8 @@ def _log_odds(vote: Vote) -> float | None:
     if "rotation" not in vote.raw:
         return None
     a, b = vote.raw["logprobs"]
-    return min(max(a - b, -_SUREST), _SUREST)
+    odds: float = a - b
+    return min(max(odds, -_SUREST), _SUREST)
 
 
 def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: Rule, weight: float) -> Preference:
