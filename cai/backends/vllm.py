@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import re
@@ -104,6 +105,24 @@ def fingerprint(config: Config) -> str:
     return f"{folder.name}@{content_hash(parts, length=12)}"
 
 
+def chats(config: Config) -> bool:
+    """Whether the model has a chat template, as far as its files tell: only where they show that there is none, false.
+
+    Raises nothing and loads nothing.
+    """
+    folder = Path(config.model)
+    elsewhere = ("chat_template.jinja", "chat_template.json", "additional_chat_templates", "tekken.json")
+    if config.chat_template or config.trust_remote_code or any((folder / name).exists() for name in elsewhere):
+        return True
+    if not {"tokenizer", "tokenizer_mode"}.isdisjoint(config.engine):
+        return True
+    try:
+        given = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return True
+    return not isinstance(given, dict) or bool(given.get("chat_template"))
+
+
 def resolved_dtype(dtype: str) -> str:
     """What `auto` comes to here. A processor without units for bfloat16 emulates it, several times slower than float32.
 
@@ -162,17 +181,29 @@ class Backend:
         self._pump: asyncio.Task[None] | None = None
 
     def tokens(self, prompt: Any) -> list[int]:
-        """Token ids of a request's prompt, chat template applied."""
+        """Token ids of a request's prompt, chat template applied.
+
+        Raises:
+            BackendError: the template does not take such a conversation (no system turns, say), or there is none.
+        """
         if isinstance(prompt, str):
             return list(self._tokenizer.encode(prompt))
         # A last assistant turn is a reply begun for the model: it goes behind the generation prompt as it is.
         begun = prompt[-1].content if prompt[-1].role == "assistant" else ""
-        text: str = self._tokenizer.apply_chat_template(
-            [{"role": m.role, "content": self._plain(m.content)} for m in (prompt[:-1] if begun else prompt)],
-            tokenize=False,
-            add_generation_prompt=True,
-            chat_template=self._chat_template,
-        )
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                [{"role": m.role, "content": self._plain(m.content)} for m in (prompt[:-1] if begun else prompt)],
+                tokenize=False,
+                add_generation_prompt=True,
+                chat_template=self._chat_template,
+            )
+        except Exception as error:  # a template is a program of the model's, which may fail in any way
+            raise BackendError(
+                f"the chat template refuses the turns {', '.join(m.role for m in prompt)}: "
+                f"{' '.join(str(error).split())[:300]}",
+                where=self.fingerprint,
+                mend="leave such conversations out, or give the model another `chat_template`",
+            ) from error
         return list(self._tokenizer.encode(text + self._plain(begun), add_special_tokens=False))
 
     def _plain(self, text: str) -> str:
@@ -197,15 +228,15 @@ class Backend:
         return self._choices[choices]
 
     async def generate(self, request: Request) -> Completion:
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.sampling_params import RequestOutputKind
-
         ids = self.tokens(request.prompt)
         if len(ids) + request.sampling.max_tokens > self.context:
             raise ContextOverflow(
                 f"{len(ids)} prompt tokens and {request.sampling.max_tokens} new ones do not fit in {self.context}",
                 where=self.fingerprint,
             )
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
         if request.choices:
             wanted = [token for variants in self.choice_tokens(request.choices) for token in variants]
             params = SamplingParams(

@@ -102,6 +102,8 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         if models
     }
     _one_place_each(loaded, fingerprints)
+    if models:
+        _can_chat(loaded)
     # Without models no judge can be told from another, and none will be asked.
     judging = _judge_plan(loaded, constitution, fingerprints) if models else None
     calibration = _calibration(loaded, judging)
@@ -118,6 +120,26 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         select=_select_options(recipe),
         fingerprints=fingerprints,
     )
+
+
+def _can_chat(loaded: LoadedRecipe) -> None:
+    """Refuse a model that is asked in chat and has no chat template, before minutes go by in loading it."""
+    recipe = loaded.recipe
+    asked = roles(loaded.judge) if loaded.judge else ()  # judges ask in chat, whatever the style
+    if recipe.revise.style == "chat":
+        looped = ("policy", "critic", "reviser") if recipe.revise.rounds else ("policy",)
+        sampled = tuple(source.model for source in recipe.sample.sources) if loaded.judge else ()
+        asked = (*looped, *sampled, *asked)
+    for role in asked:
+        name, config = loaded.models[role]
+        chats = getattr(plugins.load("cai.backends", name), "chats", None)
+        if chats is not None and not chats(config):
+            raise InputError(
+                "the model has no chat template, and it is asked in chat",
+                where=f"models.{role}",
+                mend="give it a `chat_template`, or take an instruct model; for the loop, revise.style: base does "
+                "without",
+            )
 
 
 def _one_place_each(loaded: LoadedRecipe, fingerprints: Mapping[str, str]) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cai.backends import vllm
+from cai.engine import Engine, Request, Sampling
+from cai.errors import BackendError
+from cai.records import Message
 
 
 @pytest.fixture
@@ -72,3 +78,68 @@ def test_engine_arguments_that_change_the_model_change_its_fingerprint(
 ) -> None:
     plain = vllm.fingerprint(vllm.Config(model=str(model)))
     assert (vllm.fingerprint(vllm.Config(model=str(model), engine=engine)) == plain) is same
+
+
+# --- chat templates
+
+
+class Tokenizer:
+    """As many of the library's methods as the backend calls."""
+
+    all_special_tokens = ("<|end|>",)
+
+    def __init__(self, template: Callable[[list[dict[str, str]]], str]) -> None:
+        self._template = template
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
+        return self._template(messages)
+
+    def encode(self, text: str, **options: Any) -> list[int]:
+        return [len(word) for word in text.split()]
+
+
+def backend(template: Callable[[list[dict[str, str]]], str]) -> vllm.Backend:
+    engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=64))
+    llm: Any = SimpleNamespace(llm_engine=engine, get_tokenizer=lambda: Tokenizer(template))
+    return vllm.Backend(llm, name="small@1", seats=2, chat_template=None)
+
+
+@pytest.mark.parametrize("error", [ValueError("roles must alternate"), KeyError("role"), RuntimeError("no template")])
+def test_a_conversation_that_the_chat_template_refuses_ends_its_row_and_not_the_run(error: Exception) -> None:
+    def template(messages: list[dict[str, str]]) -> str:
+        if messages[0]["role"] == "system":
+            raise error
+        return "".join(message["content"] for message in messages)
+
+    model = backend(template)
+    assert model.tokens((Message("user", "Kettles and pans"),)) == [7, 3, 4]
+    asked = Request((Message("system", "Be kind."), Message("user", "Hm?")), Sampling(max_tokens=8), 1)
+    with pytest.raises(BackendError, match="small@1: the chat template refuses the turns system, user: ") as caught:
+        asyncio.run(Engine({"policy": model}).generate(asked))
+    assert not caught.value.retryable
+    assert not caught.value.ends_run
+    assert str(error.args[0]) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "files", "changes", "chats"),
+    [
+        ({"chat_template": "{{ messages }}"}, (), {}, True),
+        ({"bos_token": "<s>"}, (), {}, False),
+        ({"bos_token": "<s>", "chat_template": None}, (), {}, False),
+        ({"bos_token": "<s>"}, ("chat_template.jinja",), {}, True),
+        ({"bos_token": "<s>"}, ("tekken.json",), {}, True),
+        ({"bos_token": "<s>"}, (), {"chat_template": "mine.jinja"}, True),
+        ({"bos_token": "<s>"}, (), {"engine": {"tokenizer": "other"}}, True),
+        ({"bos_token": "<s>"}, (), {"trust_remote_code": True}, True),
+        (None, (), {}, True),
+    ],
+)
+def test_whether_a_model_has_a_chat_template_is_read_from_its_files(
+    model: Path, tokenizer: dict[str, Any] | None, files: tuple[str, ...], changes: dict[str, Any], chats: bool
+) -> None:
+    if tokenizer is not None:
+        (model / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    for name in files:
+        (model / name).write_text("{}")
+    assert vllm.chats(vllm.Config(model=str(model), **changes)) is chats

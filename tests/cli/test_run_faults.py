@@ -66,6 +66,27 @@ def test_one_model_name_at_two_ports_of_this_machine_is_refused_unless_named(pro
     cai("run", "recipe.yaml", "--dry-run", "--set", slash)
 
 
+def test_a_model_without_a_chat_template_is_refused_where_it_is_asked_in_chat(project: Project) -> None:
+    (project.root / "base").mkdir()
+    (project.root / "base/config.json").write_text("{}")
+    (project.root / "base/tokenizer_config.json").write_text("{}")
+    base, scripted = "{backend: vllm, model: ./base}", "{backend: scripted}"
+
+    def ahead(models: str, *more: str, code: int = 0) -> str:
+        settings = [part for each in (f"models={models}", *more) for part in ("--set", each)]
+        return cai("run", "recipe.yaml", "--dry-run", *settings, code=code).stderr
+
+    told = ahead(f"{{policy: {base}}}", code=2)
+    assert "models.policy: the model has no chat template, and it is asked in chat" in told
+    assert "revise.style: base" in told
+    assert "models.critic: " in ahead(f"{{policy: {scripted}, critic: {base}}}", code=2)
+    ahead(f"{{policy: {scripted}, critic: {base}}}", "revise.rounds=0")
+    ahead(f"{{policy: {base}}}", "revise.style=base")
+    # A judge asks in chat whatever the style is.
+    assert "models.judge: " in ahead(f"{{policy: {base}}}", "revise.style=base", "judge={principles: none}", code=2)
+    ahead(f"{{policy: {base}, judge: {scripted}}}", "revise.style=base", "judge={principles: none}")
+
+
 def test_the_card_names_only_models_that_took_part(project: Project) -> None:
     for setting, roles in (
         ("revise.rounds=2", "policy, critic, reviser"),
