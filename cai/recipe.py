@@ -73,7 +73,8 @@ class SftConfig(StrictModel):
     include_unrevised: bool = Field(True, description="Mix in the answers to prompts that are not revised.")
     drop_flags: tuple[str, ...] = Field(
         tuple(flag for flag in FLAGS if flag in BLOCKING),
-        description="An answer with one of these flags is left out; `refusal` and `boilerplate` are recorded only.",
+        description="What else keeps an answer out, beside the flags of faults, which always do: `refusal` and "
+        "`boilerplate` are recorded only, unless named here.",
     )
     test_fraction: float = Field(0.05, ge=0, lt=1, description="Share of prompts held out, split by prompt.")
     system_prompt: bool = Field(False, description="Put the system prompt into the rows.")
@@ -87,11 +88,11 @@ class SftConfig(StrictModel):
 
     @field_validator("drop_flags")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _added(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for flag in value:
             if flag not in FLAGS:
                 raise ValueError(f"no flag {flag!r}{nearest(flag, list(FLAGS))}; flags: {', '.join(FLAGS)}")
-        return value
+        return tuple(flag for flag in FLAGS if flag in BLOCKING or flag in value)
 
 
 class SampleSource(SamplingConfig):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.cli.project import Project, cai
 
 # --- rows that do not come through
@@ -107,8 +109,26 @@ def test_flags_that_are_only_recorded_can_be_kept_out_of_the_data(project: Proje
     metrics = json.loads((project.root / "runs/small/metrics.json").read_text())
     assert metrics["sft"]["by_kind"] == {"unrevised": 2}
     assert metrics["left_out"]["flagged"] == 8
+    card = (project.root / "runs/small/sft/README.md").read_text()
+    assert "| flags that keep an answer out | truncated, empty, " in card
+    assert "too_long, refusal |" in card
     told = cai("run", "recipe.yaml", "--set", "sft.drop_flags=[refusals]", "--dry-run", code=2).stderr
     assert "no flag 'refusals'; did you mean 'refusal'?" in told
+
+
+@pytest.mark.parametrize("more", ["[]", "[refusal]"])
+def test_a_faulty_revision_stays_out_of_the_data_whatever_else_is_kept_out(project: Project, more: str) -> None:
+    """`sft.drop_flags` adds; a revision that says it is one (`scaffold`) is never trained on."""
+    once = "seed: 3\nrevise: {rounds: 1, retries: 0}\n"
+    recipe = (project.root / "recipe.yaml").read_text().replace("seed: 3\n", "").replace("revise:\n  rounds: 2\n", once)
+    (project.root / "recipe.yaml").write_text(recipe)
+    rules = "models.policy.rules=[{match: 'Make it', reply: 'Revision: Water it once a week and turn it.'}]"
+    cai("run", "recipe.yaml", "--set", rules, "--set", f"sft.drop_flags={more}")
+    flags = {flag for row in project.rows("runs/small/responses.jsonl") if row["round"] for flag in row["flags"]}
+    assert flags == {"scaffold"}
+    metrics = json.loads((project.root / "runs/small/metrics.json").read_text())
+    assert metrics["sft"]["by_kind"] == {"unrevised": 2}
+    assert metrics["left_out"]["flagged"] == 8
 
 
 # --- prompts that are none
