@@ -11,7 +11,7 @@ from cai.engine import Engine, Sampling
 from cai.faults.text import dice
 from cai.records import Prompt, Response
 from cai.stages.alike import same
-from cai.stages.sample import Gathered, Plan, Source, gather, method
+from cai.stages.sample import Gathered, Plan, Sampled, Source, gather, method
 from cai.stages.transcript import Transcript
 from tests.stages.loop import Model
 
@@ -29,7 +29,11 @@ def test_a_base_models_answers_end_before_the_separator() -> None:
     spoken = Transcript(load_constitution("default"), style="base", few_shot=None, critique=True)
     plan = Plan((Source("policy", "policy", 2, Sampling()),), spoken, 1, frozenset(), 0.9)
     model = Model(lambda request: f"Answer {request.seed}.\n\n---")
-    sampled = asyncio.run(method(plan)(Prompt.make("Which?"), Engine({"policy": model}).generate))
+
+    async def ask() -> Sampled:
+        return await method(plan)(Prompt.make("Which?"), Engine({"policy": model}).generate)
+
+    sampled = asyncio.run(ask())
     assert [response.text for response in sampled.responses] == [f"Answer {r.seed}." for r in model.asked]
 
 
