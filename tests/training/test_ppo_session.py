@@ -22,7 +22,10 @@ from cai.training.algorithms import ppo  # noqa: E402
 from cai.training.ppo.config import Lora  # noqa: E402
 from cai.training.ppo.loop import Loop  # noqa: E402
 from cai.training.ppo.parts import Parts  # noqa: E402
+from cai.training.ppo.rollout import encode, number  # noqa: E402
 from cai.training.rewards import _combine, rules  # noqa: E402
+from cai.training.rollouts import Drawing  # noqa: E402
+from cai.training.rollouts.transformers import Sampler  # noqa: E402
 from cai.training.watch import BEST, kept_step  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
 from tests.training.test_ppo import SMALL, job, same_weights  # noqa: E402
@@ -130,6 +133,35 @@ def test_the_result_is_the_last_without_gold_and_the_best_with_it(tmp_path: Path
     assert told["step"] == (0 if gold else 4)
     assert f"weights of step {told['step']}" in (outcome.checkpoint / "README.md").read_text("utf-8")
     assert set(told.get("gold", {})) == ({"falls"} if gold else set())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 0.0])
+def test_a_looks_kl_is_of_what_its_answers_were_drawn_from(tmp_path: Path, model: Path, temperature: float) -> None:
+    """Whatever the training's own temperature is: that of the looks may be another."""
+    watched = tiny_rl.prompts(4)
+    watch = {"every": 1, "prompts": 4, "max_tokens": 5, "temperature": temperature}
+    settings = {**SMALL, "updates": 1, "lora": None, "value": "shared", "learning_rate": 1e-2, "temperature": 1.5}
+    given = job(tmp_path, model, watched=watched)
+    outcome = ppo.train(given, ppo.Config.model_validate({**settings, "watch": watch}))
+    policy, tokenizer = tiny_rl.load(outcome.checkpoint)
+    reference, _ = tiny_rl.load(model)
+    rows = [one.ids for one in encode(sorted(watched, key=lambda prompt: prompt.id), tokenizer, longest=128)]
+    seeds = [number("watch", given.seed, row) for row in range(4)]
+    drawing = Drawing(5, temperature, (tiny_rl.END,), tokenizer.pad_token_id)
+    gaps = []
+    for prompt, one in zip(rows, Sampler(policy, batch=4).write(rows, seeds, drawing), strict=True):
+        place = slice(len(prompt) - 1, len(prompt) + len(one.tokens) - 1)
+        said = []
+        for read in (policy, reference):
+            with torch.no_grad():
+                logits = read(input_ids=torch.tensor([[*prompt, *one.tokens]])).logits[0, place]
+            logprobs = torch.log_softmax(logits / (temperature or 1.0), -1)
+            said.append(float(logprobs[range(len(one.tokens)), list(one.tokens)].sum()))
+        gaps.append(said[0] - said[1])
+    look = tiny_rl.metrics(tmp_path / "watch.jsonl")[-1]
+    assert look["step"] == "1"
+    assert abs(look["kl"]) > 0.05
+    assert look["kl"] == pytest.approx(sum(gaps) / 4, abs=1e-3)
 
 
 def test_looks_of_a_training_that_left_no_state_are_not_the_next_ones(tmp_path: Path, model: Path) -> None:

@@ -180,6 +180,15 @@ class Parts(nn.Module):  # type: ignore[misc]
         with self._active(POLICY):
             yield
 
+    @contextlib.contextmanager
+    def at(self, temperature: float) -> Iterator[None]:
+        """While entered, policy and reference are read at another temperature; at 0 as they are."""
+        kept, self.temperature = self.temperature, temperature or 1.0
+        try:
+            yield
+        finally:
+            self.temperature = kept
+
     def groups(self) -> tuple[list[tuple[str, nn.Parameter]], list[tuple[str, nn.Parameter]]]:
         """What is trained, by name: of the policy, and of the value function alone."""
         trained = [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]

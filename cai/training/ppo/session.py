@@ -69,10 +69,10 @@ class Session:
         )
         seeds = [number("watch", self.job.seed, row) for row in range(len(self.watched))]
         samples = collector.write(self.watched, seeds, drawing)
-        figures = collector.read(samples)
+        with self.parts.at(drawing.temperature):  # that they were drawn at: else the mean would not be a KL
+            figures = collector.read(samples)
         ended = False
         if self.processes.main:
-            # Where the watch's temperature is not the training's, this is the log ratio on its answers, not quite a KL.
             gaps = [
                 float((figures["old"][row] - figures["reference"][row])[: len(sample.answer)].sum())
                 for row, sample in enumerate(samples)
