@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,23 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def pad_for_scores(tokenizer: Any, ends: Collection[int]) -> int | None:
+    """A special token to pad scored rows with, none of which may end with it; the one it has, where that is such a one.
+
+    A classifier of transformers reads the score at the rightmost token that is not its pad token. Padded with what the
+    chat template ends answers with, it would read another than the last, which is what other engines read.
+
+    Args:
+        ends: last tokens of rows.
+
+    Returns:
+        None: there is no such token.
+    """
+    added = [id_ for id_, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
+    own = [] if tokenizer.pad_token_id is None else [tokenizer.pad_token_id]
+    return next((id_ for id_ in (*own, *tokenizer.all_special_ids, *added) if id_ not in ends), None)
 
 
 def load_model(folder: Path, kind: Kind, *, dtype: str, pad: int, seed: int) -> Any:

@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from cai.errors import InputError  # noqa: E402
+from cai.records import Message  # noqa: E402
 from cai.training import algorithms  # noqa: E402
 from cai.training.base import Job, Outcome, TrainingError  # noqa: E402
 from cai.training.data import PairSource  # noqa: E402
@@ -198,6 +199,42 @@ def test_a_reward_model_reports_on_held_out_pairs(tmp_path: Path) -> None:
     assert told["batch_drift"] < 1e-4
     assert told["usable"] is False
     assert "too few" in told["why"]
+
+
+def test_a_reward_models_score_is_read_at_the_last_token_though_its_parent_pads_with_it(tmp_path: Path) -> None:
+    """Another engine reads it there; transformers at the rightmost token that is no padding."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from cai.training.data import tokens
+    from cai.training.rewards.model import Config, RewardModel
+
+    given = job(tmp_path, "rm")
+    path = given.parent / "tokenizer_config.json"
+    told = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**told, "pad_token": told["eos_token"]}), "utf-8")
+    checkpoint = train(given, max_steps=2).checkpoint
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype="float32")
+    assert tokenizer.pad_token_id == model.config.pad_token_id != tiny_rl.END
+    prompt = tiny_rl.prompts(1)[0].messages
+    answers = ["red", "green blue no"]
+    scores = RewardModel(checkpoint, Config())([prompt] * 2, answers)
+    for answer, score in zip(answers, scores, strict=True):
+        ids = tokens(tokenizer, (*prompt, Message("assistant", answer)))
+        assert ids[-1] == tiny_rl.END
+        with torch.no_grad():
+            read = model.score(model.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1])
+        assert float(read) == pytest.approx(score, abs=1e-5)
+
+
+def test_a_pad_token_for_scores_is_special_and_ends_no_row(tmp_path: Path) -> None:
+    from cai.training.models import load_tokenizer, pad_for_scores
+
+    tokenizer = load_tokenizer(tiny_rl.write_model(tmp_path / "model"))
+    pad, unk = 0, 1
+    assert pad_for_scores(tokenizer, {tiny_rl.END}) == pad
+    assert pad_for_scores(tokenizer, {tiny_rl.END, pad}) == unk
+    assert pad_for_scores(tokenizer, {tiny_rl.END, pad, unk}) is None
 
 
 @pytest.mark.parametrize("name", ["sft", "rm", "dpo"])

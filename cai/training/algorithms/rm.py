@@ -10,7 +10,7 @@ from cai.training import rmreport
 from cai.training.algorithms._common import Settings, finish
 from cai.training.base import Job, Outcome
 from cai.training.data import check_template, encode, read_pairs
-from cai.training.models import check_parent, load_tokenizer, load_trained, peft_config
+from cai.training.models import check_parent, load_tokenizer, load_trained, pad_for_scores, peft_config
 
 HELP = "Reward model on soft preference labels; reports whether it can be used."
 
@@ -35,6 +35,11 @@ def train(job: Job, config: Config) -> Outcome:
     check_template(tokenizer, str(job.parent))
     encoded, dropped = encode(pairs.train, tokenizer, longest=config.max_length)
     held, dropped_test = encode(pairs.test, tokenizer, longest=config.max_length) if pairs.test else ([], 0)
+    pad = pad_for_scores(tokenizer, {ids[-1] for e in (*encoded, *held) for ids in e.completions if ids})
+    if pad is None:
+        job.say("no special token is left to pad with: scores are read one token before the end, elsewhere at the end")
+    else:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
     data = {"digest": pairs.digest, "mixture": pairs.mixture, "too_long": dropped + dropped_test}
     if dropped + dropped_test:
         job.say(f"{dropped + dropped_test} groups with a row of over {config.max_length} tokens were left out whole")

@@ -1,7 +1,8 @@
 """The score of a reward model: a sequence classifier with one output, as `cai train rm` makes it.
 
-A row's score is read at its own last token and is independent of the rows beside it: padding is on the right, and a
-causal model's token sees nothing behind it.
+A row's score is read at its own last token that is not the model's pad token: at the last one in what `cai train rm`
+makes, whose pad token ends no row (see `cai.training.models.pad_for_scores`); another's model may read it before. It is
+independent of the rows beside it: padding is on the right, and a causal model's token sees nothing behind it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cai.records import Message, Messages, Prompt, content_hash
 from cai.training.base import TrainingError
 from cai.training.data import tokens
 from cai.training.lineage import read_lineage
+from cai.training.models import pad_for_scores
 from cai.training.rewards import Tools
 from cai.training.rmreport import doubt
 from cai.yamlfile import StrictModel
@@ -97,7 +99,9 @@ class RewardModel:
         model = AutoModelForSequenceClassification.from_pretrained(self._folder, dtype=self._config.dtype)
         text = model.config.get_text_config()
         if text.pad_token_id is None:
-            text.pad_token_id = self._tokenizer.pad_token_id or self._tokenizer.eos_token_id
+            closed = tokens(self._tokenizer, (Message("user", "x"), Message("assistant", "x")))
+            pad = pad_for_scores(self._tokenizer, {closed[-1]})
+            text.pad_token_id = self._tokenizer.eos_token_id if pad is None else pad
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
