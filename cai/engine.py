@@ -12,11 +12,11 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, StoreError
-from cai.records import Messages, content_hash
+from cai.records import Message, Messages, content_hash
 from cai.store import Log
 
 Item = TypeVar("Item")
@@ -123,8 +123,8 @@ class Backend(Protocol):
 class RetryPolicy:
     """Exponential backoff with full jitter, for errors that say they are retryable.
 
-    A server's own Retry-After is obeyed up to `longest`. After `give_up_after` requests in a row have failed for good,
-    across all rows, the backend is taken for dead and the run stops, resumable.
+    A server's own Retry-After is obeyed up to `longest`. After `give_up_after` requests in a row to one backend have
+    failed for good, across all rows, it is taken for dead and the run stops, resumable.
     """
 
     attempts: int = 6
@@ -148,6 +148,23 @@ class Usage:
 
     def row(self) -> dict[str, int]:
         return asdict(self)
+
+
+@dataclass(slots=True)
+class _Health:
+    """What one backend's failures for good say of it.
+
+    Attributes:
+        in_a_row: failures since its last answer.
+        failures: all of them.
+        outlived: of those, how many came before a request was begun that has been answered.
+        last: the request that failed last.
+    """
+
+    in_a_row: int = 0
+    failures: int = 0
+    outlived: int = 0
+    last: Request | None = None
 
 
 class Engine:
@@ -175,9 +192,7 @@ class Engine:
         self._log = log
         self._reuse = reuse
         self._retry = retry or RetryPolicy()
-        self._failed_in_a_row = 0
-        self._failures = 0  # for good, ever
-        self._outlived = 0  # of those, how many came before a request was begun that has been answered
+        self._health = {id(backend): _Health() for backend in self.backends.values()}
         self._asking: dict[str, asyncio.Future[Completion]] = {}
         self._jitter = random.Random(0)  # spreads retries; no result depends on it
 
@@ -188,11 +203,26 @@ class Engine:
 
     @property
     def failing(self) -> bool:
-        """Whether the backend may be dying: no request begun after the last failure for good has been answered yet.
+        """Whether a backend may be dying: none of its requests begun after its last failure has been answered yet.
 
         An answer to an older request says nothing; it may have been on its way when the backend died.
         """
-        return self._failures > self._outlived
+        return any(health.failures > health.outlived for health in self._health.values())
+
+    async def silence(self) -> CaiError | None:
+        """What a failing backend says to the plainest prompt, asked once; None where each answers it.
+
+        Then they live, and their failures lay in what was asked.
+        """
+        for health in self._health.values():
+            if health.last is None or health.failures == health.outlived:
+                continue
+            plain = "Hello" if isinstance(health.last.prompt, str) else (Message("user", "Hello"),)
+            try:
+                await self.backends[health.last.model].generate(replace(health.last, prompt=plain))
+            except CaiError as error:
+                return error
+        return None
 
     def key(self, request: Request) -> str:
         """The hash under which a request's completion is logged: the model's fingerprint and all that was asked."""
@@ -264,9 +294,9 @@ class Engine:
 
     async def _ask(self, request: Request) -> Completion:
         backend = self.backends[request.model]
-        policy = self._retry
+        policy, health = self._retry, self._health[id(backend)]
         for attempt in range(1, policy.attempts + 1):
-            before = self._failures
+            before = health.failures
             try:
                 completion = await backend.generate(request)
             except ContextOverflow:
@@ -274,11 +304,12 @@ class Engine:
             except BackendError as error:
                 if not error.retryable or attempt == policy.attempts:
                     self.usage.errors += 1
-                    self._failed_in_a_row += 1
-                    self._failures += 1
-                    if self._failed_in_a_row >= policy.give_up_after:
+                    health.in_a_row += 1
+                    health.failures += 1
+                    health.last = request
+                    if health.in_a_row >= policy.give_up_after:
                         raise BackendDown(
-                            f"the last {self._failed_in_a_row} requests all failed; the last said: {error.what}",
+                            f"the last {health.in_a_row} requests all failed; the last said: {error.what}",
                             where=error.where,
                             mend=f"{error.mend or 'start the server again'}; then run the same command to go on",
                         ) from error
@@ -287,8 +318,8 @@ class Engine:
                 wait = policy.first * 2 ** (attempt - 1) * self._jitter.uniform(0.5, 1.0)
                 await asyncio.sleep(min(max(wait, error.retry_after or 0.0), policy.longest))
             else:
-                self._failed_in_a_row = 0
-                self._outlived = max(self._outlived, before)
+                health.in_a_row = 0
+                health.outlived = max(health.outlived, before)
                 return completion
         raise AssertionError("unreachable: the last attempt returns or raises")
 

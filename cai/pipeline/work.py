@@ -233,15 +233,8 @@ class _Rows:
                 if not self._engine.failing:
                     while failed:
                         self._keep(failed.pop(0))
-        answered = self._engine.usage.fresh_requests + self._engine.usage.reused_requests
-        if failed and not self._before and not answered:
-            error = failed[-1].error
-            assert isinstance(error, BackendError)
-            raise BackendDown(
-                f"not one request of this stage was answered; the last said: {error.what}",
-                where=error.where,
-                mend=f"{error.mend or 'is the server up?'}; then run the same command",
-            ) from error
+        if failed:
+            await self._blame(failed)
         for end in failed:
             self._keep(end)
         self._report.finish()
@@ -252,6 +245,25 @@ class _Rows:
                 f"{self._too_long} rows did not fit into the context, wholly or in part; once the model's `context` "
                 "is larger, `--retry-failed` asks for them again"
             )
+
+    async def _blame(self, failed: list[Done]) -> None:
+        """Raise `BackendDown` unless the rows that failed last, after which nothing was answered, are to blame.
+
+        Too few may have been left for the backend to be given up, and in a resumed run nothing else may be asked.
+        """
+        error = failed[-1].error
+        assert isinstance(error, BackendError)
+        found: CaiError | None = error
+        told = "not one request of this stage was answered"
+        if self._before or self._engine.usage.fresh_requests or self._engine.usage.reused_requests:
+            found = await self._engine.silence()
+            told = f"the last {len(failed)} rows failed, and even a plain prompt is not answered"
+        if found is not None:
+            raise BackendDown(
+                f"{told}; the last said: {found.what}",
+                where=found.where,
+                mend=f"{found.mend or 'is the server up?'}; then run the same command",
+            ) from found
 
     def _keep(self, end: Done) -> None:
         if end.error is None:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cai.cli.main import app
-from tests.backends.troubled import CANARY, Action, Handler, Server, body, half, status
+from tests.backends.troubled import CANARY, Action, Handler, Server, body, half, silence, status
 
 pytestmark = pytest.mark.usefixtures("key")
 
@@ -182,6 +182,52 @@ def test_a_server_that_never_answers_is_an_error_however_few_the_rows(
     server.act = lambda request, number: None
     assert cai("run", recipe, "--run-dir", folder, *few).exit_code == 0
     assert reasons(folder) == {}
+
+
+def test_a_server_that_is_gone_blames_none_of_the_last_rows(
+    recipe: Path, server: Server, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Fewer are left than failures after which the run gives a server up."""
+    folder, give_up = tmp_path / "run", ["--set", "retry.give_up_after=500"]
+
+    def die(request: Handler) -> None:
+        request.server.socket.close()  # nobody can connect any more
+        request.hang_up()
+
+    requests = len(rows(undisturbed / "requests.jsonl"))
+    server.act = lambda request, number: die if number > requests - 3 else None
+    for attempt, fresh in enumerate((requests - 3, 0)):  # it dies; it is still dead
+        result = cai("run", recipe, "--run-dir", folder, *give_up)
+        assert result.exit_code == 2
+        error = result.stderr.splitlines()[-1]
+        assert error.startswith(f"cai: error: {server.url}: the last ")
+        assert "rows failed, and even a plain prompt is not answered; the last said: the connection failed" in error
+        assert error.endswith("(is the server up?; then run the same command)")
+        assert rows(folder / "attempts.jsonl")[attempt]["usage"]["fresh_requests"] == fresh
+        assert [row for row in rows(folder / "journal.jsonl") if row["quarantined"]] == []
+        assert not (folder / "metrics.json").exists()
+    server.quit.set()
+    again = Server(server.server_port)
+    try:
+        result = cai("run", recipe, "--run-dir", folder, *give_up)
+        assert result.exit_code == 0, result.output
+        assert results(folder) == results(undisturbed)
+    finally:
+        again.stop()
+
+
+@pytest.mark.parametrize("act", [status(400, "content policy"), status(500), silence], ids=["400", "500", "silence"])
+def test_rows_that_a_living_server_does_not_answer_are_to_blame_though_nothing_else_is_left(
+    recipe: Path, server: Server, tmp_path: Path, act: Action
+) -> None:
+    folder = tmp_path / "run"
+    server.act = lambda request, number: act if "Question 39 " in request.prompt else None
+    quick = ["--set", "models.policy.timeout=0.5"]
+    for more in ([], ["--retry-failed"]):
+        result = cai("run", recipe, "--run-dir", folder, *quick, *more)
+        assert result.exit_code == 0, result.output
+        assert reasons(folder) == {"backend": 1}
+    assert rows(folder / "attempts.jsonl")[-1]["usage"]["fresh_requests"] == 0
 
 
 def test_a_short_outage_is_bridged(recipe: Path, server: Server, undisturbed: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from cai.engine import Completion, Engine, Request, RetryPolicy, run_rows
-from cai.errors import BackendDown, BackendError, ContextOverflow
+from cai.engine import Completion, Engine, Generate, Request, RetryPolicy, Sampling, run_rows
+from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow
 from tests.engine.fake import BROKEN, FLAKY, QUICK, Fake, ask, collect, once, rows_of, run
 
 
@@ -108,6 +108,41 @@ def test_an_answer_that_was_on_its_way_when_a_failure_came_is_no_sign_of_life() 
         return told
 
     assert run(main()) == [True, True, False]
+
+
+def test_a_dead_backend_is_told_beside_one_that_lives() -> None:
+    """The other one's answers say nothing of it."""
+    dead = Fake(lambda request, number: BROKEN)
+    engine = Engine({"policy": Fake(), "reviser": dead}, retry=QUICK)
+
+    async def both(item: int, generate: Generate) -> None:
+        await generate(ask(str(item)))
+        await generate(ask(str(item), model="reviser"))
+
+    with pytest.raises(BackendDown, match="the last 5 requests all failed"):
+        rows_of(range(100), both, engine, in_flight=1)
+    assert len(dead.asked) == 5
+    assert engine.failing
+
+
+@pytest.mark.parametrize("choices", [(), ("A", "B")])
+def test_a_failing_backend_that_answers_a_plain_prompt_lives(choices: tuple[str, ...]) -> None:
+    up = [False]
+    backend = Fake(lambda request, number: BROKEN if "x" in str(request.prompt) or not up[0] else None)
+    engine = Engine({"policy": Fake(), "reviser": backend}, retry=QUICK)
+
+    async def main() -> list[CaiError | None]:
+        told = [await engine.silence()]
+        with pytest.raises(BackendError):
+            await engine.generate(ask("x", model="reviser", choices=choices))
+        told.append(await engine.silence())
+        up[0] = True
+        told.append(await engine.silence())
+        return told
+
+    assert run(main()) == [None, BROKEN, None]
+    assert {(request.choices, request.sampling) for request in backend.asked} == {(choices, Sampling(max_tokens=8))}
+    assert (engine.usage.errors, engine.usage.fresh_requests) == (1, 0)
 
 
 def test_prompts_that_do_not_fit_are_no_sign_of_death() -> None:
