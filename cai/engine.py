@@ -210,7 +210,7 @@ class Engine:
         return any(health.failures > health.outlived for health in self._health.values())
 
     async def silence(self) -> CaiError | None:
-        """What a failing backend says to the plainest prompt, asked once; None where each answers it.
+        """What a failing backend says to the plainest prompt, asked a few times; None where each answers it once.
 
         Then they live, and their failures lay in what was asked.
         """
@@ -218,10 +218,15 @@ class Engine:
             if health.last is None or health.failures == health.outlived:
                 continue
             plain = "Hello" if isinstance(health.last.prompt, str) else (Message("user", "Hello"),)
-            try:
-                await self.backends[health.last.model].generate(replace(health.last, prompt=plain))
-            except CaiError as error:
-                return error
+            told: CaiError | None = None
+            for seed in range(3):
+                try:
+                    await self.backends[health.last.model].generate(replace(health.last, prompt=plain, seed=seed))
+                    break
+                except CaiError as error:
+                    told = error
+            else:
+                return told
         return None
 
     def key(self, request: Request) -> str:

@@ -127,8 +127,13 @@ def test_a_dead_backend_is_told_beside_one_that_lives() -> None:
 
 @pytest.mark.parametrize("choices", [(), ("A", "B")])
 def test_a_failing_backend_that_answers_a_plain_prompt_lives(choices: tuple[str, ...]) -> None:
-    up = [False]
-    backend = Fake(lambda request, number: BROKEN if "x" in str(request.prompt) or not up[0] else None)
+    down = [9]
+
+    def act(request: Request, number: int) -> BackendError | None:
+        down[0] -= 1
+        return BROKEN if "x" in str(request.prompt) or down[0] >= 0 else None
+
+    backend = Fake(act)
     engine = Engine({"policy": Fake(), "reviser": backend}, retry=QUICK)
 
     async def main() -> list[CaiError | None]:
@@ -136,7 +141,7 @@ def test_a_failing_backend_that_answers_a_plain_prompt_lives(choices: tuple[str,
         with pytest.raises(BackendError):
             await engine.generate(ask("x", model="reviser", choices=choices))
         told.append(await engine.silence())
-        up[0] = True
+        down[0] = 2  # what fails by chance is no sign of death
         told.append(await engine.silence())
         return told
 
