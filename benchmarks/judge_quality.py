@@ -19,8 +19,9 @@ Accuracy with 95 % intervals by prompt; differences paired by pair and clustered
 seen from both sides of each pair. Temperature scaling is cross-fitted over five folds by prompt. Nothing of prompts,
 options or principles was tuned on these pairs.
 
-What was said of each pair, without any text, is kept in `judge_quality.jsonl` beside the result; another run goes on
-behind it, so that a slow machine adds pairs from day to day, and whoever doubts a figure can compute it anew.
+What was said of each pair, without any text, is kept in `judge_quality.jsonl` beside the result, with the model and a
+hash of how a pair was put to it. Another run with the same two goes on behind it, so that a slow machine adds pairs day
+by day, and whoever doubts a figure can compute it anew (`--minutes 0`); rows of others stay, and are not mixed in.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from cai.evals.plot import Curve, reliability_png
 from cai.judges import cot, logprob
 from cai.judging import Question
 from cai.judging.quoting import pair_slots
-from cai.records import content_hash
+from cai.records import Candidate, Group, Prompt, content_hash
 from cai.stages.prefer import clamped
 from cai.store import Log, read_rows
 
@@ -78,7 +79,7 @@ async def verdicts(
     engine: Engine,
     judges: dict[str, Any],
     known: Log,
-    dtype: str,
+    asked_by: dict[str, str],
 ) -> None:
     """Of each pair: y, and by method the probability of the comparison's `a`; of as many pairs as the time allows.
 
@@ -102,7 +103,9 @@ async def verdicts(
         letter = LETTER.search(reply.text)
         by = [[vote.p for vote in found] for found in votes]
         row: dict[str, Any] = {
+            "key": row_key(data_set, pair, asked_by),
             "id": key(data_set, pair),
+            **asked_by,
             "set": data_set,
             "subset": f"{data_set} {pair.subset}".strip(),
             "y": float(comparison.a.text == pair.chosen),
@@ -112,7 +115,6 @@ async def verdicts(
             "c_both_orders": _mean(by[0]),
             "d_principles": _mean([_mean(each) for each in by[1:]]) if more else None,
             "mass": [vote.mass for vote in votes[0]],
-            "dtype": dtype,
         }
         if number % cot_every == 0:
             given = await judges["e"](comparison, general, generate)
@@ -125,7 +127,8 @@ async def verdicts(
     left = (
         (number, *pair)
         for number, pair in enumerate(pairs)
-        if key(*pair) not in known and time.monotonic() - begun < 60 * minutes
+        if f"{key(*pair)} {asked_by['model']} {asked_by['put']}" not in known
+        and time.monotonic() - begun < 60 * minutes
     )
     async for done in run_rows(left, one, engine.generate, in_flight=IN_FLIGHT):
         if done.error is not None:
@@ -139,6 +142,17 @@ async def verdicts(
 
 def key(data_set: str, pair: LabelledPair) -> str:
     return f"{data_set}:{pair.id}"
+
+
+def row_key(data_set: str, pair: LabelledPair, asked_by: dict[str, str]) -> str:
+    return f"{key(data_set, pair)} {asked_by['model']} {asked_by['put']}"
+
+
+def put(judge: Any) -> str:
+    """A hash of how a pair is put to the model: of the words, tags and marks around one that is made up."""
+    (comparison,) = Group.make(Prompt.make("Which?"), [Candidate("1", "This."), Candidate("2", "That.")]).comparisons()
+    messages = judge.prompt.messages(pair_slots(comparison, judge.prompt.question))
+    return content_hash([turn.row() for turn in messages], length=8)
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -225,12 +239,12 @@ def ask(pairs: list[tuple[str, LabelledPair]], options: argparse.Namespace) -> N
         "c": logprob.build(logprob.Config(), models=models, seed=0),
         "e": cot.build(cot.Config(max_tokens=160), models=models, seed=0),
     }
-    dtype = vllm.resolved_dtype(config.dtype)
+    asked_by = {"model": options.model.name, "put": put(judges["c"]), "dtype": vllm.resolved_dtype(config.dtype)}
 
     async def work() -> None:
-        with Log(options.log, key="key") as log, Log(ROWS, key="id") as known:
+        with Log(options.log, key="key") as log, Log(ROWS, key="key") as known:
             asked = Engine({"judge": backend}, log)
-            await verdicts(pairs, options.minutes, options.every, options.cot, asked, judges, known, dtype)
+            await verdicts(pairs, options.minutes, options.every, options.cot, asked, judges, known, asked_by)
 
     asyncio.run(work())
 
@@ -245,15 +259,17 @@ def main() -> None:
     parser.add_argument(
         "--log", type=Path, default=OUT.parent / "judge-quality.jsonl", help="request log: a stopped run goes on"
     )
+    parser.add_argument("--put", default="", help="with --minutes 0: of rows that were put to it in another way")
     options = parser.parse_args()
     pairs = labelled(options.data)
     if options.minutes > 0:
         ask(pairs, options)
+    judge = logprob.build(logprob.Config(), models={}, seed=0)
     clusters = {key(name, pair): pair.cluster for name, pair in pairs}
     rows = [
         {**row, "prompt": clusters[str(row["id"])], "e_cot": cot_label(row.get("e_unclamped"))}
         for row in sorted(read_rows(ROWS), key=lambda row: str(row["id"]))
-        if row["id"] in clusters
+        if row["id"] in clusters and (row["model"], row["put"]) == (options.model.name, options.put or put(judge))
     ]
     sets = {name: sum(row["set"] == name for row in rows) for name in ("llmbar", "pandalm")}
     tables = {name: scores([row for row in rows if row["set"] == name]) for name in sets}
@@ -273,7 +289,8 @@ def main() -> None:
         holds=found["interval"][0] > 0,
         unit="lower end of the 95 % interval of the difference in accuracy; above",
         details={
-            "model": "Qwen2.5-Coder-1.5B-Instruct, from Q4_K_M",
+            "model": options.model.name + (", from Q4_K_M" if options.model == OUT else ""),
+            "put": options.put or put(judge),
             "pairs": sets,
             "of": len(pairs),
             "precision": dict(Counter(row["dtype"] for row in rows)),
@@ -292,7 +309,7 @@ def main() -> None:
             with contextlib.suppress(InputError):  # no better than chance: nothing to calibrate
                 calibrated = cross_fitted(p, y, prompts, method="temperature", folds=5, seed=0)
                 curves.append(curve("both orders, temperature", calibrated, y, prompts))
-    reliability_png(PICTURE, curves, title="Qwen2.5-Coder-1.5B on LLMBar and PandaLM")
+    reliability_png(PICTURE, curves, title=f"{options.model.name} on LLMBar and PandaLM")
 
 
 if __name__ == "__main__":
