@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,10 +77,12 @@ def fingerprint(config: Config) -> str:
     Hashes the small files whole and of each weight file its size, header and tail, so that it takes milliseconds.
 
     Raises:
-        InputError: no such folder, or no model in it.
+        InputError: no such folder, no model in it, or a file that cannot be read.
     """
     folder = Path(config.model)
-    if not (folder / "config.json").is_file():
+    with _readable(folder, MODEL_MEND):
+        found = sorted(folder.iterdir()) if (folder / "config.json").is_file() else []
+    if not found:
         raise InputError(
             "no model here (config.json is missing)",
             where=str(folder),
@@ -87,22 +90,51 @@ def fingerprint(config: Config) -> str:
         )
     parts: list[Any] = ["bfloat16" if config.dtype == "auto" else config.dtype]
     if config.chat_template:
-        parts.append(Path(config.chat_template).read_text("utf-8"))
+        parts.append(_template(config))
     changed = {name: value for name, value in config.engine.items() if name not in SCHEDULING}
     if changed:  # quantization, hf_overrides, ...: another model in effect
         parts.append(changed)
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".json", ".jinja", ".model", ".txt") and file.is_file():
-            parts.append([file.name, hashlib.sha256(file.read_bytes()).hexdigest()])
-        elif file.suffix in (".safetensors", ".gguf"):
-            with file.open("rb") as weights:
-                size = file.stat().st_size
-                digest = hashlib.sha256()
-                for place in range(0, size, max(1, size // 64)):  # a fine-tune changes every tensor
-                    weights.seek(place)
-                    digest.update(weights.read(4096))
-            parts.append([file.name, size, digest.hexdigest()])
+    for file in found:
+        if file.is_dir():
+            continue
+        with _readable(file, MODEL_MEND):  # a link into a cache that is gone is one that cannot
+            if file.suffix in (".json", ".jinja", ".model", ".txt"):
+                parts.append([file.name, hashlib.sha256(file.read_bytes()).hexdigest()])
+            elif file.suffix in (".safetensors", ".gguf"):
+                parts.append([file.name, *_sampled(file)])
     return f"{folder.name}@{content_hash(parts, length=12)}"
+
+
+def _sampled(file: Path) -> tuple[int, str]:
+    """Size of a file of weights, and a hash of what stands in 64 places of it."""
+    digest = hashlib.sha256()
+    with file.open("rb") as weights:
+        size = file.stat().st_size
+        for place in range(0, size, max(1, size // 64)):  # a fine-tune changes every tensor
+            weights.seek(place)
+            digest.update(weights.read(4096))
+    return size, digest.hexdigest()
+
+
+MODEL_MEND = "copy or download the model again, with read permission"
+
+
+@contextlib.contextmanager
+def _readable(path: Path, mend: str) -> Iterator[None]:
+    """Within it a file that cannot be read is the user's to mend, and no bug."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot read it: {error.strerror}", where=str(path), mend=mend) from error
+    except UnicodeDecodeError as error:
+        raise InputError("not UTF-8 text", where=str(path), mend=mend) from error
+
+
+def _template(config: Config) -> str:
+    """The chat template that the configuration names."""
+    path = Path(config.chat_template)
+    with _readable(path, "check `chat_template`"):
+        return path.read_text("utf-8")
 
 
 def chats(config: Config) -> bool:
@@ -394,5 +426,5 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise BackendError(f"vLLM cannot load the model: {reason}", where=config.model) from error
-    template = Path(config.chat_template).read_text("utf-8") if config.chat_template else None
+    template = _template(config) if config.chat_template else None
     return Backend(llm, name=name, seats=seats, chat_template=template)

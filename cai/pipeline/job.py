@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
     if models:
         for source in recipe.prompts:
             path = loaded.resolve(source.path)
-            if not path.exists():
+            with _readable(path):
+                there = path.exists()
+            if not there:
                 raise InputError("no such file or folder", where=f"prompts: {path}", mend="check `path` in the recipe")
     name = recipe.constitution
     if constitution is None:
@@ -278,10 +281,21 @@ def _judge_inputs(plan: judge.Plan) -> dict[str, Any]:
 def _digest(path: Path) -> str:
     import hashlib
 
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    with _readable(path):
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as content:
+        with _readable(file), file.open("rb") as content:
             while chunk := content.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()[:24]
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Within it prompts that cannot be read are the user's to mend, and no bug."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot read it: {error.strerror}"
+        raise InputError(what, where=f"prompts: {path}", mend="check its permissions") from error

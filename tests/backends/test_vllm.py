@@ -13,7 +13,7 @@ import pytest
 
 from cai.backends import vllm
 from cai.engine import Engine, Request, Sampling
-from cai.errors import BackendError
+from cai.errors import BackendError, InputError
 from cai.records import Message
 
 
@@ -78,6 +78,26 @@ def test_engine_arguments_that_change_the_model_change_its_fingerprint(
 ) -> None:
     plain = vllm.fingerprint(vllm.Config(model=str(model)))
     assert (vllm.fingerprint(vllm.Config(model=str(model), engine=engine)) == plain) is same
+
+
+def test_what_cannot_be_read_is_named_with_its_mend(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "latin.jinja").write_bytes(b"\xe4")
+    for template, told in (
+        ("typo.jinja", "typo.jinja: cannot read it: No such file or directory (check `chat_template`)"),
+        ("latin.jinja", "latin.jinja: not UTF-8 text (check `chat_template`)"),
+        ("small", "small: cannot read it: Is a directory (check `chat_template`)"),
+    ):
+        with pytest.raises(InputError) as caught:
+            vllm.fingerprint(vllm.Config(model=str(model), chat_template=str(tmp_path / template)))
+        assert str(caught.value) == f"{tmp_path}/{told}"
+    whole = vllm.fingerprint(vllm.Config(model=str(model)))
+    for name in ("tokenizer.json", "more.safetensors"):
+        (model / name).symlink_to(tmp_path / "gone")
+        with pytest.raises(InputError, match=f"{name}: cannot read it: No such file.*download the model again"):
+            vllm.fingerprint(vllm.Config(model=str(model)))
+        (model / name).unlink()
+    (model / "folder.json").mkdir()
+    assert vllm.fingerprint(vllm.Config(model=str(model))) == whole
 
 
 # --- chat templates

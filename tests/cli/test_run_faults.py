@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,6 +207,20 @@ def test_a_mistyped_path_leaves_nothing_behind(project: Project) -> None:
     told = cai("run", "recipe.yaml", "--set", "prompts=[{path: data/prompt.jsonl}]", code=2).stderr
     assert "data/prompt.jsonl: no such file" in told
     assert project.files() == before
+
+
+@pytest.mark.parametrize("call", ["open", "exists"])
+def test_prompts_that_may_not_be_read_are_named(project: Project, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    allowed = getattr(Path, call)
+
+    def refused(self: Path, *args: Any, **options: Any) -> Any:  # root may read whatever the permissions say
+        if self.name == "prompts.jsonl" and "runs" not in self.parts:
+            raise PermissionError(13, "Permission denied", str(self))
+        return allowed(self, *args, **options)
+
+    monkeypatch.setattr(Path, call, refused)
+    told = cai("run", "recipe.yaml", code=2).stderr
+    assert "data/prompts.jsonl: cannot read it: Permission denied (check its permissions)" in told
 
 
 def test_a_source_without_a_row_is_named(project: Project) -> None:
