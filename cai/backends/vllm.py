@@ -94,13 +94,18 @@ def fingerprint(config: Config) -> str:
     changed = {name: value for name, value in config.engine.items() if name not in SCHEDULING}
     if changed:  # quantization, hf_overrides, ...: another model in effect
         parts.append(changed)
+    weights = {".safetensors", ".gguf"}
+    # vLLM takes the older files only where there is no other, or where it is told to.
+    if config.engine.get("load_format") in ("pt", "npcache") or not any(f.suffix == ".safetensors" for f in found):
+        weights |= {".bin", ".pt", ".pth"}
+    small = {".json", ".jinja", ".model", ".txt", *((".py",) if config.trust_remote_code else ())}
     for file in found:
         if file.is_dir():
             continue
         with _readable(file, MODEL_MEND):  # a link into a cache that is gone is one that cannot
-            if file.suffix in (".json", ".jinja", ".model", ".txt"):
+            if file.suffix in small:
                 parts.append([file.name, hashlib.sha256(file.read_bytes()).hexdigest()])
-            elif file.suffix in (".safetensors", ".gguf"):
+            elif file.suffix in weights:
                 parts.append([file.name, *_sampled(file)])
     return f"{folder.name}@{content_hash(parts, length=12)}"
 

@@ -80,6 +80,31 @@ def test_engine_arguments_that_change_the_model_change_its_fingerprint(
     assert (vllm.fingerprint(vllm.Config(model=str(model), engine=engine)) == plain) is same
 
 
+@pytest.mark.parametrize(
+    ("file", "safetensors", "changes", "counts"),
+    [
+        ("pytorch_model.bin", False, {}, True),
+        ("model.pt", False, {}, True),
+        ("consolidated.00.pth", False, {}, True),
+        ("model.safetensors", True, {}, True),
+        ("training_args.bin", True, {}, False),  # beside safetensors vLLM reads none of them
+        ("pytorch_model.bin", True, {"engine": {"load_format": "pt"}}, True),
+        ("modeling.py", True, {"trust_remote_code": True}, True),
+        ("modeling.py", True, {}, False),
+    ],
+)
+def test_what_vllm_reads_of_a_model_is_in_its_fingerprint(
+    model: Path, file: str, safetensors: bool, changes: dict[str, Any], counts: bool
+) -> None:
+    if not safetensors:
+        (model / "model.safetensors").unlink()
+    found = set()
+    for content in (b"first" * 1000, b"other" * 1000):
+        (model / file).write_bytes(content)
+        found.add(vllm.fingerprint(vllm.Config(model=str(model), **changes)))
+    assert (len(found) == 2) is counts
+
+
 def test_what_cannot_be_read_is_named_with_its_mend(model: Path, tmp_path: Path) -> None:
     (tmp_path / "latin.jinja").write_bytes(b"\xe4")
     for template, told in (
