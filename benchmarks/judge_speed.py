@@ -61,6 +61,7 @@ def main() -> None:
     constitution = load_constitution("default")
     plan = judge.Plan(constitution, scorer, "all", (), 0)
     found: dict[str, list[tuple[float, float]]] = {}
+    read: dict[str, dict[str, float]] = {}
 
     def general(pair: Comparison) -> Sequence[Question]:
         return [Question()]
@@ -80,21 +81,25 @@ def main() -> None:
         found.setdefault(name, []).append(measured)
         print(f"  {name}: {measured[0]:.2f} pairs/s, prefix hits {measured[1]:.2f}", file=sys.stderr, flush=True)
 
-    for _ in range(options.repeats):
-        asked: list[Request] = []
-        backend._engine.reset_prefix_cache()
-        take("logprob", asyncio.run(judged(groups, scorer, general, backend, asked)))
-        backend._engine.reset_prefix_cache()
-        take("raw", raw(asked, backend, sum(map(len, groups))))
+    asked: list[Request] = []  # by the judge in an untimed run, so that raw vLLM can go first as often as last
+    asyncio.run(judged(groups, scorer, general, backend, asked))
+    for number in range(options.repeats):
+        for name in ("logprob", "raw")[:: -1 if number % 2 else 1]:
+            backend._engine.reset_prefix_cache()
+            if name == "logprob":
+                take(name, asyncio.run(judged(groups, scorer, general, backend, tokens=read.setdefault(name, {}))))
+            else:
+                take(name, raw(asked, backend, sum(map(len, groups))))
         for name, (some, method, questions) in ways.items():
             backend._engine.reset_prefix_cache()
-            take(name, asyncio.run(judged(some, method, questions, backend)))
+            take(name, asyncio.run(judged(some, method, questions, backend, tokens=read.setdefault(name, {}))))
     speed = {name: statistics.median(pair[0] for pair in values) for name, values in found.items()}
     hits = {name: round(values[-1][1], 3) for name, values in found.items()}
     count = len(constitution.judging)
     details = {
         "pairs_per_second": {name: [round(v, 3) for v, _ in values] for name, values in found.items()},
         "prefix_cache_hit_rate": hits,
+        "tokens_a_pair": read,
         "pairs": {"logprob": sum(map(len, groups))} | {name: sum(map(len, some)) for name, (some, *_) in ways.items()},
         "answers_a_group": options.answers,
         "questions_per_pair_with_all_principles": count,
@@ -146,8 +151,14 @@ async def judged(
     questions: Callable[[Comparison], Sequence[Question]],
     backend: Any,
     kept: list[Request] | None = None,
+    tokens: dict[str, float] | None = None,
 ) -> tuple[float, float]:
-    """Pairs per second, and the share of prompt tokens that the prefix cache held."""
+    """Pairs per second, and the share of prompt tokens that the prefix cache held.
+
+    Args:
+        kept: is given the requests that were made.
+        tokens: is given how many tokens a pair took.
+    """
     with tempfile.TemporaryDirectory() as folder, Log(Path(folder) / "requests.jsonl", key="key") as log:
         engine = Engine({"judge": backend}, log)
 
@@ -168,6 +179,10 @@ async def judged(
                 raise done.error
         seconds = time.perf_counter() - begun
     usage = engine.usage
+    if tokens is not None:
+        pairs = sum(map(len, groups))
+        tokens["computed_of_prompts"] = round((usage.fresh_prompt_tokens - usage.cached_prompt_tokens) / pairs, 1)
+        tokens["generated"] = round(usage.fresh_completion_tokens / pairs, 1)
     return sum(map(len, groups)) / seconds, usage.cached_prompt_tokens / max(1, usage.fresh_prompt_tokens)
 
 
