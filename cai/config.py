@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cai import plugins, yamlfile
+from cai.constitution.find import find_constitution
 from cai.errors import InputError
 from cai.recipe import ROLES, Recipe, models_named
 from cai.yamlfile import Document, InvalidFile, Loc, Problem, StrictModel
@@ -42,8 +43,21 @@ class LoadedRecipe:
         """A path of the recipe, relative to the recipe's folder."""
         return self.folder / Path(path).expanduser()
 
+    def constitution(self) -> Path:
+        """The file that the recipe's constitution means; a name is looked up in the recipe's own folder first.
+
+        Raises:
+            InputError: there is none; lists the names that exist.
+        """
+        name = self.recipe.constitution
+        return self.resolve(name) if name.endswith((".yaml", ".yml")) else find_constitution(name, self.folder)
+
     def resolved(self) -> dict[str, Any]:
-        """The recipe with every default spelled out; can be run again from anywhere. Secrets are never part of it."""
+        """The recipe with every default spelled out; can be run again from anywhere. Secrets are never part of it.
+
+        Raises:
+            InputError: there is no constitution of that name.
+        """
         data: dict[str, Any] = self.recipe.model_dump(mode="json", exclude_none=True)
         data["models"] = {
             role: {"backend": name, **config.model_dump(mode="json")} for role, (name, config) in self.models.items()
@@ -51,8 +65,7 @@ class LoadedRecipe:
         for source, given in zip(data["prompts"], self.recipe.prompts, strict=True):
             source["source"] = given.label
             source["path"] = str(self.resolve(source["path"]).resolve())
-        if Path(data["constitution"]).suffix in (".yaml", ".yml"):
-            data["constitution"] = str(self.resolve(data["constitution"]).resolve())
+        data["constitution"] = str(self.constitution().resolve())  # the same name may mean another from elsewhere
         if self.judge is not None:
             data["judge"]["options"] = self.judge.model_dump(mode="json")
         if calibration := self.recipe.preferences.calibration:

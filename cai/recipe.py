@@ -222,7 +222,11 @@ class Recipe(StrictModel):
 
     name: Ident = Field(description="The run's folder is runs/<name>.")
     seed: int = Field(0, ge=0, description="Of principle draws, sampling and splits.")
-    constitution: str = Field("default", description="Name, or path of a .yaml file.")
+    constitution: str = Field(
+        "default",
+        description="Path of a .yaml file; or a name: constitution/NAME.yaml beside the recipe, then in the current "
+        "folder, then the one shipped.",
+    )
     system_prompt: str | None = Field(None, description="Instead of the constitution's own; blank: none.")
     prompts: tuple[PromptSource, ...] = Field(min_length=1)
     models: dict[str, Any] = Field(description="By role: policy, critic, reviser; a role may name another role.")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from cai.config import LoadedRecipe, load_recipe
+from cai.constitution.find import shipped_dir
 from cai.errors import InputError
 from cai.yamlfile import InvalidFile
 
@@ -161,6 +162,36 @@ def test_the_resolved_recipe_is_the_same_recipe_from_anywhere(tmp_path: Path) ->
     assert again.recipe.constitution == str(tmp_path / "own" / "c.yaml")
     assert again.recipe.reuse == (str(tmp_path.parent / "other"),)
     assert again.recipe.prompts[0].label == first.recipe.prompts[0].label == "prompts.jsonl"
+
+
+@pytest.mark.parametrize("place", ["beside", "here", "shipped"])
+def test_a_constitutions_name_means_the_nearest_and_goes_on_to_mean_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    folders = {name: tmp_path / name for name in ("beside", "here", "elsewhere")}
+    for name, folder in folders.items():
+        (folder / "constitution").mkdir(parents=True)
+        if name == "elsewhere" or (place, name) in {("beside", "beside"), ("beside", "here"), ("here", "here")}:
+            (folder / "constitution" / "default.yaml").write_text("name: default\nprinciples: [{id: brevity}]\n")
+    folders["shipped"] = shipped_dir("constitution").parent
+    monkeypatch.chdir(folders["here"])
+    first = load(folders["beside"], RECIPE + "constitution: default\n")
+    found = folders[place] / "constitution" / "default.yaml"
+    assert first.constitution().resolve() == found
+    resolved = first.resolved()
+    assert resolved["constitution"] == str(found)
+    monkeypatch.chdir(folders["elsewhere"])
+    again = load(folders["elsewhere"], yaml.safe_dump(resolved))
+    assert again.constitution() == found
+    assert again.resolved()["constitution"] == str(found)
+
+
+def test_a_constitution_that_is_nowhere_names_those_beside_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "constitution").mkdir()
+    (tmp_path / "constitution" / "kindness.yaml").write_text("")
+    with pytest.raises(InputError, match="no constitution 'kindnes'; did you mean 'kindness'") as caught:
+        load(tmp_path, RECIPE + "constitution: kindnes\n").constitution()
+    assert "kindness" in caught.value.mend
 
 
 def test_the_label_of_a_source_names_no_folder_of_this_machine(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Where constitutions are: a path first, then `constitution/<name>.yaml` here, then those shipped with the package."""
+"""Where constitutions are: a path first, then `constitution/<name>.yaml` beside the recipe, if there is one, then here,
+then those shipped with the package.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,11 @@ def shipped_dir(kind: str) -> Path:
     return inside if inside.is_dir() else package.parent / kind
 
 
-def find_constitution(name: str | Path) -> Path:
+def find_constitution(name: str | Path, folder: Path = Path()) -> Path:
     """The file that `name` means: a path, a run's folder (the constitution it used), or a constitution's name.
+
+    Args:
+        folder: a recipe's, whose `constitution/` comes before the current folder's.
 
     Raises:
         InputError: there is none; lists the names that exist.
@@ -34,12 +39,11 @@ def find_constitution(name: str | Path) -> Path:
         if path.is_file():
             return path
         raise InputError("no such file", where=str(path))
-    for folder in (Path("constitution"), shipped_dir("constitution")):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    known = sorted(
-        {p.stem for folder in (Path("constitution"), shipped_dir("constitution")) for p in folder.glob("*.yaml")}
-    )
+    places = (folder / "constitution", Path("constitution"), shipped_dir("constitution"))
+    for place in places:
+        if (place / f"{name}.yaml").is_file():
+            return place / f"{name}.yaml"
+    known = sorted({p.stem for place in places for p in place.glob("*.yaml")})
     raise InputError(
         f"no constitution {str(name)!r}{yamlfile.nearest(str(name), known)}",
         where="constitution",

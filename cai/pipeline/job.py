@@ -63,9 +63,8 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
                 there = path.exists()
             if not there:
                 raise InputError("no such file or folder", where=f"prompts: {path}", mend="check `path` in the recipe")
-    name = recipe.constitution
     if constitution is None:
-        constitution = load_constitution(loaded.resolve(name) if name.endswith((".yaml", ".yml")) else name)
+        constitution = load_constitution(loaded.constitution())
     if recipe.system_prompt is not None:
         constitution = constitution.with_system_prompt(recipe.system_prompt)
     options = recipe.revise

@@ -34,6 +34,25 @@ def test_what_does_not_touch_the_rows_may_change(project: Project) -> None:
     assert yaml.safe_load((project.root / "runs/small/recipe.yaml").read_text())["sft"]["title"] == "Mine"
 
 
+def test_a_constitution_named_in_a_recipe_is_the_one_beside_it_wherever_the_run_is_started(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = project.root / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("constitution/own.yaml", "default"))
+    own = (project.root / "constitution/own.yaml").read_text().replace("name: own", "name: default")
+    (project.root / "constitution/default.yaml").write_text(own)
+    elsewhere = project.root / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    cai("run", str(recipe))
+    drawn = {name for row in project.rows("elsewhere/runs/small/responses.jsonl") for name in row["principle_ids"]}
+    assert drawn
+    assert all(name.startswith("kind-") for name in drawn)
+    monkeypatch.chdir(project.root.parent)
+    told = cai("run", str(elsewhere / "runs/small/recipe.yaml"), "--run-dir", str(elsewhere / "runs/small")).stderr
+    assert "10 of 10 rows were finished before" in told
+
+
 def test_a_recipe_may_have_a_system_prompt_of_its_own(project: Project) -> None:
     cai("run", "recipe.yaml")
     plain = {row["text"] for row in project.rows("runs/small/responses.jsonl")}
