@@ -34,12 +34,9 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
 
     Raises:
         RunError: the recipe has no judge, or rows are not finished.
-        InputError: the recipe's calibration is of groups of two, and the judge says another thing in larger ones.
     """
     if job.judge is None:
         raise RunError("the recipe has no judge", where="judge", mend="add a block `judge: {}`; the defaults work")
-    if job.calibration is not None:
-        job.calibration.check_groups(job.judge.judge, job.sample.largest(job.plan.rounds))
     counts: Counter[str] = Counter()
     sizes: Counter[int] = Counter()
     tally, usage, failed = VoteTally(), Counter[str](), Counter[str]()

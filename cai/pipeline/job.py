@@ -109,12 +109,15 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
     # Without models no judge can be told from another, and none will be asked.
     judging = _judge_plan(loaded, constitution, fingerprints) if models else None
     calibration = _calibration(loaded, judging)
+    sampling = _sample_plan(recipe, transcript)
+    if calibration is not None and judging is not None:
+        calibration.check_groups(judging.judge, sampling.largest(plan.rounds))
     return Job(
         loaded=loaded,
         constitution=constitution,
         plan=plan,
         sft=sft,
-        sample=_sample_plan(recipe, transcript),
+        sample=sampling,
         judge=judging,
         judge_roles=roles(loaded.judge) if loaded.judge else (),
         rule=_rule(loaded, calibration),
