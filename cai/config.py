@@ -49,8 +49,7 @@ class LoadedRecipe:
         Raises:
             InputError: there is none; lists the names that exist.
         """
-        name = self.recipe.constitution
-        return self.resolve(name) if name.endswith((".yaml", ".yml")) else find_constitution(name, self.folder)
+        return find_constitution(self.recipe.constitution, self.folder)
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default spelled out; can be run again from anywhere. Secrets are never part of it.

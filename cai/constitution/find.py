@@ -27,12 +27,12 @@ def find_constitution(name: str | Path, folder: Path = Path()) -> Path:
     """The file that `name` means: a path, a run's folder (the constitution it used), or a constitution's name.
 
     Args:
-        folder: a recipe's, whose `constitution/` comes before the current folder's.
+        folder: a recipe's, to which a path is relative, and whose `constitution/` comes before the current folder's.
 
     Raises:
         InputError: there is none; lists the names that exist.
     """
-    path = Path(name)
+    path = folder / Path(name).expanduser()
     if (path / SNAPSHOT).is_file():
         return path / SNAPSHOT
     if path.suffix in (".yaml", ".yml", ".json") or path.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from cai import plugins
 from cai.constitution import load_constitution
+from cai.constitution.find import shipped_dir
 from cai.engine import Completion, Request
 from cai.errors import InputError
 from cai.records import Message, Messages, Prompt
@@ -159,6 +161,19 @@ def test_judge_asks_the_constitution(tmp_path: Path) -> None:
     assert told["constitution"] == {"name": "default", "hash": load_constitution("default").hash}
     with pytest.raises(ValueError, match="logprob"):
         judge.Config.model_validate({"references": path, "judge": {"method": "logprob", "orders": "thrice"}})
+
+
+def test_judge_takes_the_constitution_beside_the_recipe(tmp_path: Path) -> None:
+    path = references(tmp_path, (*ASKED, Message("assistant", "the reference")))
+    shutil.copytree(shipped_dir("principles"), tmp_path / "principles")
+    (tmp_path / "constitution").mkdir()
+    own = tmp_path / "constitution" / "default.yaml"
+    other = (shipped_dir("constitution") / "humanity.yaml").read_text("utf-8")
+    own.write_text(other.replace("name: humanity", "name: default"), "utf-8")
+    for named in ("default", "constitution/default.yaml"):
+        config = judge.Config.model_validate({"references": path, "constitution": named})
+        told = judge.build(config, tools(tmp_path, Model(lambda request: [0.6, 0.4]))).origin
+        assert told["constitution"] == {"name": "default", "hash": load_constitution(own).hash}
 
 
 def test_judge_decides_as_preferences_are_decided(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from cai.constitution import load_constitution
+from cai.constitution import Constitution, load_constitution
+from cai.constitution.find import find_constitution
 from cai.engine import Generate
 from cai.errors import InputError
 from cai.evals import judge as judging
@@ -57,13 +58,19 @@ class Preference:
     name = "judge"
 
     def __init__(
-        self, config: Config, judge: Judge, ask: Ask, references: Mapping[str, str], seed: int, model: str = ""
+        self,
+        config: Config,
+        judge: Judge,
+        ask: Ask,
+        references: Mapping[str, str],
+        seed: int,
+        model: str = "",
+        constitution: Constitution | None = None,
     ) -> None:
         self._config = config
         self._judge = judge
         self._ask = ask
         self._references = dict(references)
-        constitution = load_constitution(config.constitution) if config.constitution else None
         if constitution is not None and not constitution.judging:
             raise InputError("none of its principles has a judge's question", where=f"constitution {constitution.name}")
         self._rule = Rule(panel=getattr(judge, "rule", "mean"))
@@ -134,4 +141,6 @@ def build(config: Config, tools: Tools) -> Preference:
     models = dict.fromkeys(("judge", *roles(options)), model)
     judge = config.judge.build(models, tools.seed)
     references = read_references(tools, config.references)
-    return Preference(config, judge, tools.ask(config.backend), references, tools.seed, model)
+    found = find_constitution(config.constitution, tools.folder) if config.constitution else None
+    constitution = load_constitution(found) if found else None
+    return Preference(config, judge, tools.ask(config.backend), references, tools.seed, model, constitution)
