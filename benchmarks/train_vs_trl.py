@@ -76,12 +76,15 @@ def train(kind: str, who: str, steps: int, folder: Path) -> None:
     """Train; at the begin of every step, say so and wait to be told to go on."""
     import warnings
 
+    import torch
     from transformers import Trainer
 
     warnings.simplefilter("ignore")
     step = Trainer.training_step
 
     def waiting(self: Any, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        if GPU:  # what is queued is this side's work
+            torch.cuda.synchronize()
         print(f"{MARK}{inputs['input_ids'].numel()}", flush=True)
         if not sys.stdin.readline():
             raise SystemExit

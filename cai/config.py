@@ -49,7 +49,10 @@ class LoadedRecipe:
         Raises:
             InputError: there is none; lists the names that exist.
         """
-        return find_constitution(self.recipe.constitution, self.folder)
+        return self._constitution(self.recipe.constitution)
+
+    def _constitution(self, name: str) -> Path:
+        return self.resolve(name) if name.endswith((".yaml", ".yml")) else find_constitution(name, self.folder)
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default spelled out; can be run again from anywhere. Secrets are never part of it.
@@ -72,10 +75,12 @@ class LoadedRecipe:
 
             data["preferences"]["calibration"] = str(calibration_path(calibration, self.folder).resolve())
         for block in data["train"].values():
-            for given in [block, *block["pairs"]]:
-                for key in ("parent", "data", "path"):
+            for given in [block, *block["pairs"], *block["rewards"], *block["gold"].values()]:
+                for key in ("parent", "data", "path", "references"):
                     if given.get(key):
                         given[key] = str(self.resolve(given[key]).resolve())
+                if given.get("constitution"):
+                    given["constitution"] = str(self._constitution(given["constitution"]).resolve())
         data["reuse"] = [str(self.resolve(run).resolve()) for run in data["reuse"]]
         return data
 

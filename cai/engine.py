@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, StoreError
+from cai.errors import BackendDown, BackendError, CaiError, PromptRefused, StoreError
 from cai.records import Message, Messages, content_hash
 from cai.store import Log
 
@@ -220,6 +220,8 @@ class Engine:
             plain = "Hello" if isinstance(health.last.prompt, str) else (Message("user", "Hello"),)
             told: CaiError | None = None
             for seed in range(3):
+                if told is not None:
+                    await self._pause(seed, told)
                 try:
                     await self.backends[health.last.model].generate(replace(health.last, prompt=plain, seed=seed))
                     break
@@ -304,7 +306,7 @@ class Engine:
             before = health.failures
             try:
                 completion = await backend.generate(request)
-            except ContextOverflow:
+            except PromptRefused:
                 raise
             except BackendError as error:
                 if not error.retryable or attempt == policy.attempts:
@@ -320,13 +322,17 @@ class Engine:
                         ) from error
                     raise
                 self.usage.retries += 1
-                wait = policy.first * 2 ** (attempt - 1) * self._jitter.uniform(0.5, 1.0)
-                await asyncio.sleep(min(max(wait, error.retry_after or 0.0), policy.longest))
+                await self._pause(attempt, error)
             else:
                 health.in_a_row = 0
                 health.outlived = max(health.outlived, before)
                 return completion
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _pause(self, attempt: int, error: CaiError) -> None:
+        """Wait behind the attempt of that number, from 1, which failed with `error`."""
+        wait = self._retry.first * 2 ** (attempt - 1) * self._jitter.uniform(0.5, 1.0)
+        await asyncio.sleep(min(max(wait, getattr(error, "retry_after", None) or 0.0), self._retry.longest))
 
     async def close(self) -> None:
         distinct = {id(b): b for b in self.backends.values()}.values()

@@ -75,7 +75,11 @@ class BackendError(CaiError):
         self.retry_after = retry_after
 
 
-class ContextOverflow(BackendError):
+class PromptRefused(BackendError):
+    """This prompt can't be answered, by a backend that lives: its row is given up, and it is no sign of an outage."""
+
+
+class ContextOverflow(PromptRefused):
     """The prompt does not fit in the model's context beside the tokens it is asked to generate."""
 
 

@@ -186,6 +186,26 @@ def test_a_constitutions_name_means_the_nearest_and_goes_on_to_mean_it(
     assert again.resolved()["constitution"] == str(found)
 
 
+def test_rewards_and_gold_go_on_to_mean_the_same_files(tmp_path: Path) -> None:
+    (tmp_path / "constitution").mkdir()
+    own = tmp_path / "constitution" / "default.yaml"
+    own.write_text("name: default\nprinciples: [{id: brevity}]\n")
+    train = "{rewards: [{kind: judge, constitution: default, references: r.jsonl}], gold: {g: {kind: model, path: rm}}}"
+    block = load(tmp_path, RECIPE + f"train: {{ppo: {train}}}\n").resolved()["train"]["ppo"]
+    assert block["rewards"][0]["constitution"] == str(own)
+    assert block["rewards"][0]["references"] == str(tmp_path / "r.jsonl")
+    assert block["gold"]["g"]["path"] == str(tmp_path / "rm")
+
+
+def test_a_run_is_found_from_the_current_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    snapshot = tmp_path / "runs" / "first" / "constitution.json"
+    snapshot.write_text("{}")
+    (tmp_path / "recipes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load(tmp_path / "recipes", RECIPE + "constitution: runs/first\n").constitution().resolve() == snapshot
+
+
 def test_a_constitution_that_is_nowhere_names_those_beside_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "constitution").mkdir()
     (tmp_path / "constitution" / "kindness.yaml").write_text("")

@@ -28,7 +28,7 @@ from pydantic import Field
 
 from cai.allocator import keep_freed_memory
 from cai.engine import Completion, Request, choice_logprob
-from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
+from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency, PromptRefused
 from cai.records import content_hash
 from cai.yamlfile import StrictModel
 
@@ -100,8 +100,8 @@ def fingerprint(config: Config) -> str:
         weights |= {".bin", ".pt", ".pth"}
     small = {".json", ".jinja", ".model", ".txt", *((".py",) if config.trust_remote_code else ())}
     for file in found:
-        if file.is_dir():
-            continue
+        if file.is_dir() or (file.suffix == ".txt" and file.name not in VOCABULARIES and not file.exists()):
+            continue  # a licence whose link leads nowhere is read by nobody
         with _readable(file, MODEL_MEND):  # a link into a cache that is gone is one that cannot
             if file.suffix in small:
                 parts.append([file.name, hashlib.sha256(file.read_bytes()).hexdigest()])
@@ -121,6 +121,7 @@ def _sampled(file: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+VOCABULARIES = ("vocab.txt", "merges.txt")
 MODEL_MEND = "copy or download the model again, with read permission"
 
 
@@ -221,7 +222,7 @@ class Backend:
         """Token ids of a request's prompt, chat template applied.
 
         Raises:
-            BackendError: the template does not take such a conversation (no system turns, say), or there is none.
+            PromptRefused: the template does not take such a conversation (no system turns, say), or there is none.
         """
         if isinstance(prompt, str):
             return list(self._tokenizer.encode(prompt))
@@ -235,7 +236,7 @@ class Backend:
                 chat_template=self._chat_template,
             )
         except Exception as error:  # a template is a program of the model's, which may fail in any way
-            raise BackendError(
+            raise PromptRefused(
                 f"the chat template refuses the turns {', '.join(m.role for m in prompt)}: "
                 f"{' '.join(str(error).split())[:300]}",
                 where=self.fingerprint,

@@ -32,13 +32,15 @@ def find_constitution(name: str | Path, folder: Path = Path()) -> Path:
     Raises:
         InputError: there is none; lists the names that exist.
     """
-    path = folder / Path(name).expanduser()
-    if (path / SNAPSHOT).is_file():
-        return path / SNAPSHOT
-    if path.suffix in (".yaml", ".yml", ".json") or path.is_file():
+    given = Path(name).expanduser()
+    is_file = given.suffix in (".yaml", ".yml", ".json")
+    for path in (folder / given,) if is_file else (folder / given, given):
+        if (path / SNAPSHOT).is_file():
+            return path / SNAPSHOT
         if path.is_file():
             return path
-        raise InputError("no such file", where=str(path))
+    if is_file:
+        raise InputError("no such file", where=str(folder / given))
     places = (folder / "constitution", Path("constitution"), shipped_dir("constitution"))
     for place in places:
         if (place / f"{name}.yaml").is_file():

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from cai import plugins, runs
 from cai.engine import Backend, Done, Engine, Generate, RetryPolicy, Usage, run_rows
-from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow
+from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, PromptRefused
 from cai.pipeline.job import Job
 from cai.progress import Reporter
 from cai.records import Prompt, Quarantined, content_hash
@@ -226,7 +226,7 @@ class _Rows:
         rows = run_rows(left, method, self._engine.generate, in_flight=self._in_flight)
         async with contextlib.aclosing(rows) as ends:
             async for end in ends:
-                if isinstance(end.error, BackendError) and not isinstance(end.error, ContextOverflow):
+                if isinstance(end.error, BackendError) and not isinstance(end.error, PromptRefused):
                     failed.append(end)
                 else:
                     self._keep(end)
@@ -256,6 +256,7 @@ class _Rows:
         found: CaiError | None = error
         told = "not one request of this stage was answered"
         if self._before or self._engine.usage.fresh_requests or self._engine.usage.reused_requests:
+            self._report.say(f"the last {len(failed)} rows failed; asks a plain prompt, to tell whose fault it is")
             found = await self._engine.silence()
             told = f"the last {len(failed)} rows failed, and even a plain prompt is not answered"
         if found is not None:

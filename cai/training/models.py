@@ -11,6 +11,8 @@ from pydantic import Field
 
 from cai.allocator import keep_freed_memory
 from cai.errors import InputError
+from cai.records import Message
+from cai.training.data import common_start, tokens
 from cai.yamlfile import StrictModel
 
 Kind = Literal["causal", "reward"]
@@ -214,7 +216,7 @@ def save(model: Any, tokenizer: Any, folder: Path, *, parent: Path) -> None:
 
 def generation_config(parent: Path, tokenizer: Any) -> Any:
     """The parent's own, read anew, since what generates during a training (TRL, peft, a look) leaves its traces in the
-    model's; the token that the chat template's answers end with is among those that end one.
+    model's; the tokenizer's end token, and what the chat template ends answers with, are among those that end one.
     """
     from transformers import GenerationConfig
 
@@ -224,6 +226,19 @@ def generation_config(parent: Path, tokenizer: Any) -> Any:
         found = GenerationConfig.from_pretrained(parent, config_file_name="config.json", _from_model_config=True)
     told = found.eos_token_id
     ends = [token for token in (told if isinstance(told, list) else [told]) if token is not None]
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
-        found.eos_token_id = [tokenizer.eos_token_id, *ends]
+    new = [token for token in (tokenizer.eos_token_id, _end_of_answers(tokenizer)) if token not in (None, *ends)]
+    if new:
+        found.eos_token_id = [*dict.fromkeys(new), *ends]
     return found
+
+
+def _end_of_answers(tokenizer: Any) -> int | None:
+    """The special token that the chat template puts behind an answer, which need not be the tokenizer's end token."""
+    if not tokenizer.chat_template:
+        return None
+    asked = (Message("user", "x"),)
+    whole = tokens(tokenizer, (*asked, Message("assistant", "x")))
+    answer = whole[common_start(tokens(tokenizer, asked, begin_answer=True), whole) :]
+    special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
+    special.discard(tokenizer.unk_token_id)  # part of the answer
+    return next((token for token in answer if token in special), None)

@@ -230,10 +230,8 @@ def _callback(job: Job, stop: Stop, accelerator: Any, watch: Any) -> Any:
                 job.progress.show(state.global_step, f"loss {logs['loss']:.4f}")
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
-            # Of what lies in this process, clipped already; after the step the gradients are gone. Where every step is
-            # logged, its norm comes with the log, before anything is saved.
-            if args.logging_strategy == "steps" and args.logging_steps == 1:
-                return
+            # Of what lies in this process, clipped already; after the step the gradients are gone. The log's own norm
+            # comes only when the watch has looked.
             self._norm = _norm_of(p.grad for group in optimizer.param_groups for p in group["params"])
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:

@@ -122,6 +122,7 @@ def test_what_cannot_be_read_is_named_with_its_mend(model: Path, tmp_path: Path)
             vllm.fingerprint(vllm.Config(model=str(model)))
         (model / name).unlink()
     (model / "folder.json").mkdir()
+    (model / "LICENSE.txt").symlink_to(tmp_path / "gone")  # is read by nobody
     assert vllm.fingerprint(vllm.Config(model=str(model))) == whole
 
 

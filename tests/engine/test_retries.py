@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cai.engine import Completion, Engine, Generate, Request, RetryPolicy, Sampling, run_rows
-from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow
+from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, PromptRefused
 from tests.engine.fake import BROKEN, FLAKY, QUICK, Fake, ask, collect, once, rows_of, run
 
 
@@ -123,6 +123,20 @@ def test_a_dead_backend_is_told_beside_one_that_lives() -> None:
         rows_of(range(100), both, engine, in_flight=1)
     assert len(dead.asked) == 5
     assert engine.failing
+
+
+def test_prompts_that_are_refused_are_no_outage_however_many() -> None:
+    refused = PromptRefused("no system turns", where="m")
+    backend = Fake(lambda request, number: refused if "x" in str(request.prompt) else None)
+    engine = Engine({"policy": backend}, retry=QUICK)
+
+    async def one(item: int, generate: Generate) -> None:
+        await generate(ask(f"{item} x" if item % 2 or item > 40 else str(item)))
+
+    ended = rows_of(range(100), one, engine, in_flight=10)
+    assert sum(end.error is refused for end in ended) == 79
+    assert not engine.failing
+    assert run(engine.silence()) is None
 
 
 @pytest.mark.parametrize("choices", [(), ("A", "B")])

@@ -187,6 +187,11 @@ def test_a_checkpoint_ends_its_answers_with_its_tokenizers_end(tmp_path: Path) -
     assert generation_config(given.parent, tokenizer).eos_token_id == [tiny_rl.END, 3]
     path.unlink()
     assert generation_config(given.parent, tokenizer).eos_token_id == tiny_rl.END
+    # A base model's tokenizer may end texts with another token than its chat template ends answers with.
+    config = json.loads((given.parent / "config.json").read_text("utf-8"))
+    (given.parent / "config.json").write_text(json.dumps({**config, "eos_token_id": 3}), "utf-8")
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(3)
+    assert set(generation_config(given.parent, tokenizer).eos_token_id) == {tiny_rl.END, 3}
 
 
 def test_a_reward_model_reports_on_held_out_pairs(tmp_path: Path) -> None:
