@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=24, help="longest answer")
     parser.add_argument("--words", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--kl", type=float, default=0.02)
     options = parser.parse_args()
     if not (MODEL / "prompts.jsonl").is_file():
