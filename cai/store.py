@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from cai.errors import RunError, StoreError
+from cai.errors import InputError, RunError, StoreError
 
 _SYNC_EVERY = 2.0
 """Seconds between fsyncs: what a power cut may cost. A killed process loses nothing that was appended."""
@@ -29,6 +29,24 @@ _SYNC_EVERY = 2.0
 _CHUNK = 1 << 20
 
 _RESTORE = "restore the file from a copy, or delete that line: what it held is made again"
+
+
+@contextlib.contextmanager
+def readable(path: Path, *, where: str = "", mend: str) -> Iterator[None]:
+    """Within it, what a user gave and cannot be read is theirs to mend, and no bug.
+
+    Args:
+        where: instead of the path, as the error names it.
+
+    Raises:
+        InputError: a file cannot be read, or is not UTF-8 text.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot read it: {error.strerror}", where=where or str(path), mend=mend) from error
+    except UnicodeDecodeError as error:
+        raise InputError("not UTF-8 text", where=where or str(path), mend=mend) from error
 
 
 def encode(row: Mapping[str, Any]) -> bytes:

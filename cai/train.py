@@ -33,8 +33,8 @@ from cai.store import Lock, Log, write_json
 from cai.training import algorithms
 from cai.training.base import Job, Outcome, Reward
 from cai.training.data import PairSource
-from cai.training.ppo.stop import memory_told
 from cai.training.rewards import Ask, Tools
+from cai.training.stop import memory_told
 from cai.yamlfile import Document, StrictModel, validate
 
 ON_SFT = ("rm", "dpo", "ppo", "grpo", "rloo")

@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +29,7 @@ from cai.allocator import keep_freed_memory
 from cai.engine import Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency, PromptRefused
 from cai.records import content_hash
+from cai.store import readable
 from cai.yamlfile import StrictModel
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def fingerprint(config: Config) -> str:
         InputError: no such folder, no model in it, or a file that cannot be read.
     """
     folder = Path(config.model)
-    with _readable(folder, MODEL_MEND):
+    with readable(folder, mend=MODEL_MEND):
         found = sorted(folder.iterdir()) if (folder / "config.json").is_file() else []
     if not found:
         raise InputError(
@@ -102,7 +102,7 @@ def fingerprint(config: Config) -> str:
     for file in found:
         if file.is_dir() or (file.suffix == ".txt" and file.name not in VOCABULARIES and not file.exists()):
             continue  # a licence whose link leads nowhere is read by nobody
-        with _readable(file, MODEL_MEND):  # a link into a cache that is gone is one that cannot
+        with readable(file, mend=MODEL_MEND):  # a link into a cache that is gone is one that cannot
             if file.suffix in small:
                 parts.append([file.name, hashlib.sha256(file.read_bytes()).hexdigest()])
             elif file.suffix in weights:
@@ -125,21 +125,10 @@ VOCABULARIES = ("vocab.txt", "merges.txt")
 MODEL_MEND = "copy or download the model again, with read permission"
 
 
-@contextlib.contextmanager
-def _readable(path: Path, mend: str) -> Iterator[None]:
-    """Within it a file that cannot be read is the user's to mend, and no bug."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot read it: {error.strerror}", where=str(path), mend=mend) from error
-    except UnicodeDecodeError as error:
-        raise InputError("not UTF-8 text", where=str(path), mend=mend) from error
-
-
 def _template(config: Config) -> str:
     """The chat template that the configuration names."""
     path = Path(config.chat_template)
-    with _readable(path, "check `chat_template`"):
+    with readable(path, mend="check `chat_template`"):
         return path.read_text("utf-8")
 
 

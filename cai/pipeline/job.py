@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cai.stages.export import SftOptions
 from cai.stages.prefer import Rule
 from cai.stages.select import SelectOptions
 from cai.stages.transcript import Transcript
+from cai.store import readable
 from cai.yamlfile import nearest
 
 
@@ -293,11 +294,5 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()[:24]
 
 
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Within it prompts that cannot be read are the user's to mend, and no bug."""
-    try:
-        yield
-    except OSError as error:
-        what = f"cannot read it: {error.strerror}"
-        raise InputError(what, where=f"prompts: {path}", mend="check its permissions") from error
+def _readable(path: Path) -> AbstractContextManager[None]:
+    return readable(path, where=f"prompts: {path}", mend="check its permissions")

@@ -19,7 +19,7 @@ from cai.store import encode, read_rows, write_json
 from cai.training.base import Job, TrainingError
 from cai.training.lineage import fingerprint
 from cai.training.passthrough import bound, check_block
-from cai.training.ppo.stop import Stop
+from cai.training.stop import Stop
 from cai.training.watch import forget_looks
 from cai.yamlfile import StrictModel, nearest
 

@@ -13,7 +13,7 @@ import pytest
 
 from cai.backends import vllm
 from cai.engine import Engine, Request, Sampling
-from cai.errors import BackendError, InputError
+from cai.errors import InputError, PromptRefused
 from cai.records import Message
 
 
@@ -160,7 +160,7 @@ def test_a_conversation_that_the_chat_template_refuses_ends_its_row_and_not_the_
     model = backend(template)
     assert model.tokens((Message("user", "Kettles and pans"),)) == [7, 3, 4]
     asked = Request((Message("system", "Be kind."), Message("user", "Hm?")), Sampling(max_tokens=8), 1)
-    with pytest.raises(BackendError, match="small@1: the chat template refuses the turns system, user: ") as caught:
+    with pytest.raises(PromptRefused, match="small@1: the chat template refuses the turns system, user: ") as caught:
         asyncio.run(Engine({"policy": model}).generate(asked))
     assert not caught.value.retryable
     assert not caught.value.ends_run

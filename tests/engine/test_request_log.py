@@ -66,41 +66,25 @@ def test_rows_that_ask_the_same_share_one_failure_too() -> None:
     assert len(backend.asked) == engine.usage.errors == 1
 
 
-def test_when_the_row_that_asked_is_cancelled_another_asks_in_its_place() -> None:
+@pytest.mark.parametrize(
+    ("leaves", "cancelled", "asked"), [(0, 1, 2), (1, 0, 1)], ids=["another asks in its place", "the other goes on"]
+)
+def test_of_two_rows_that_ask_the_same_one_can_be_cancelled_alone(leaves: int, cancelled: int, asked: int) -> None:
     backend = Fake()
 
     async def main() -> Completion:
         backend.gate = asyncio.Event()
         engine = Engine({"policy": backend})
-        first = asyncio.create_task(engine.generate(ask()))
-        second = asyncio.create_task(engine.generate(ask()))
+        rows = [asyncio.create_task(engine.generate(ask())) for _ in range(2)]
         await asyncio.sleep(0.01)
-        first.cancel()
-        await asyncio.sleep(0.01)
-        backend.gate.set()
-        return await second
-
-    assert run(main()).text == "answer to a"
-    assert (backend.cancelled, len(backend.asked)) == (1, 2)
-
-
-def test_a_row_that_waits_for_anothers_answer_can_be_cancelled_alone() -> None:
-    backend = Fake()
-
-    async def main() -> Completion:
-        backend.gate = asyncio.Event()
-        engine = Engine({"policy": backend})
-        first = asyncio.create_task(engine.generate(ask()))
-        second = asyncio.create_task(engine.generate(ask()))
-        await asyncio.sleep(0.01)
-        second.cancel()
+        rows[leaves].cancel()
         await asyncio.sleep(0.01)
         backend.gate.set()
-        assert second.cancelled()
-        return await first
+        assert rows[leaves].cancelled()
+        return await rows[1 - leaves]
 
     assert run(main()).text == "answer to a"
-    assert (backend.cancelled, len(backend.asked)) == (0, 1)
+    assert (backend.cancelled, len(backend.asked)) == (cancelled, asked)
 
 
 def test_earlier_runs_are_looked_in_and_what_they_had_is_kept_in_this_one(log: Log, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cai.constitution.load import Bound, Constitution, assemble
 from cai.constitution.model import ConstitutionFile, Level, Principle
 from cai.records import Message
 from cai.stages.transcript import SEPARATOR, STOPS, Asked, Transcript, wording
+from tests.stages.loop import SHOT
 
 QUESTION = (Message("user", "How do I clean a kettle?"),)
 TALK = (
@@ -21,14 +22,6 @@ TALK = (
     Message("user", "How do I clean it?"),
 )
 ASKED = Asked(("a",), "What is wrong with it?", "Make it right.")
-SHOT = {
-    "prompt": "Shot prompt?",
-    "response": "Shot response.",
-    "critique_request": "Shot critique request.",
-    "critique": "Shot critique.",
-    "revision_request": "Shot revision request.",
-    "revision": "Shot revision.",
-}
 
 
 def constitution(principles: Mapping[str, str] | None = None, **parts: Any) -> Constitution:

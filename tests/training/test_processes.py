@@ -88,7 +88,7 @@ def test_all_processes_end_where_one_was_asked_to(tmp_path: Path, monkeypatch: p
 
     from cai.training import runner
     from cai.training.ppo.rollout import Processes
-    from cai.training.ppo.stop import Stop
+    from cai.training.stop import Stop
 
     told = runner._callback(job(tmp_path, "dpo"), Stop(lambda _: None), Accelerator(cpu=True), None)
     state = SimpleNamespace(is_world_process_zero=False, global_step=3)

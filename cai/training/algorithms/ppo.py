@@ -21,7 +21,7 @@ def train(job: Job, config: Config) -> Outcome:
     """
     check(job, config)
     from cai.training.ppo.session import open_session
-    from cai.training.ppo.stop import Stop
+    from cai.training.stop import Stop
 
     with Stop(job.say) as stop, open_session(job, config) as session:
         resumed = session.loop.resume()
