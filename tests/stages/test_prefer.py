@@ -17,7 +17,7 @@ from cai.errors import InputError
 from cai.judges import listwise, logprob
 from cai.judging import Question
 from cai.records import Candidate, Comparison, Group, Message, Preference, Prompt, Vote
-from cai.stages.prefer import Rule, preferences
+from cai.stages.prefer import Rule, preferences, rankings
 
 
 def group(count: int = 2, **fields: Any) -> Group:
