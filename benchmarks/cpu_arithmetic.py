@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.common import report
 from cai.allocator import keep_freed_memory
-from cai.backends.vllm import resolved_dtype
+from cai.processor import resolved_dtype
 
 
 def milliseconds(work: Callable[[], Any], repeats: int) -> float:

@@ -50,6 +50,7 @@ from cai.evals.plot import Curve, reliability_png
 from cai.judges import cot, logprob
 from cai.judging import Question
 from cai.judging.quoting import pair_slots
+from cai.processor import resolved_dtype
 from cai.records import Candidate, Group, Prompt, content_hash
 from cai.stages.prefer import clamped
 from cai.store import Log, read_rows
@@ -239,7 +240,7 @@ def ask(pairs: list[tuple[str, LabelledPair]], options: argparse.Namespace) -> N
         "c": logprob.build(logprob.Config(), models=models, seed=0),
         "e": cot.build(cot.Config(max_tokens=160), models=models, seed=0),
     }
-    asked_by = {"model": options.model.name, "put": put(judges["c"]), "dtype": vllm.resolved_dtype(config.dtype)}
+    asked_by = {"model": options.model.name, "put": put(judges["c"]), "dtype": resolved_dtype(config.dtype)}
 
     async def work() -> None:
         with Log(options.log, key="key") as log, Log(ROWS, key="key") as known:

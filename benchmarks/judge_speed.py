@@ -33,6 +33,7 @@ from cai.constitution import load_constitution
 from cai.engine import Completion, Engine, Generate, Request, Sampling, run_rows
 from cai.judges import cot, logprob
 from cai.judging import Question
+from cai.processor import resolved_dtype
 from cai.records import Candidate, Comparison, Group
 from cai.stages import judge
 from cai.store import Log
@@ -107,7 +108,7 @@ def main() -> None:
         "ratio_to_cot_with_five_samples": round(speed["logprob"] / speed["cot5"], 2),
         "ratio_to_cot_of_pairs_alone": round(speed["logprob, alone"] / speed["cot1, alone"], 2),
         "verdicts_with_all_principles_by_cot_verdicts": round(speed["principles"] * count / speed["cot1"], 2),
-        "model": f"{options.model.name}, {vllm.resolved_dtype(config.dtype)}, {'compiled' if GPU else 'eager'}",
+        "model": f"{options.model.name}, {resolved_dtype(config.dtype)}, {'compiled' if GPU else 'eager'}",
         "seats": SEATS,
     }
     by_name = (

@@ -177,7 +177,7 @@ def ours(told: dict[str, Any]) -> None:
 
     import torch
 
-    from cai.backends.vllm import resolved_dtype
+    from cai.processor import resolved_dtype
     from cai.store import read_rows
     from cai.training.algorithms import ppo
     from cai.training.base import Job

@@ -39,10 +39,10 @@ from typing import Any
 
 from benchmarks.common import GPU, report
 from cai import prompts
-from cai.backends.vllm import resolved_dtype
 from cai.constitution import load_constitution
 from cai.constitution.find import shipped_dir
 from cai.engine import Completion, Engine, Request, Sampling, run_rows
+from cai.processor import resolved_dtype
 from cai.records import Message, Prompt
 from cai.stages import revise
 from cai.stages.transcript import Transcript

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import re
@@ -25,10 +23,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from cai import modelfolder
 from cai.allocator import keep_freed_memory
 from cai.engine import Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency, PromptRefused
-from cai.records import content_hash
+from cai.processor import resolved_dtype
 from cai.store import readable
 from cai.yamlfile import StrictModel
 
@@ -39,7 +38,6 @@ log = logging.getLogger(__name__)
 
 COMPILE_ABOVE = 150_000
 """Tokens to generate above which compiling (about a minute on 2 cores) pays for itself: it decodes a third faster."""
-
 
 SCHEDULING = frozenset(
     "max_num_batched_tokens block_size max_num_seqs enable_chunked_prefill enable_prefix_caching enforce_eager "
@@ -72,103 +70,37 @@ class Config(StrictModel):
 
 
 def fingerprint(config: Config) -> str:
-    """Identity of the weights and tokenizer: equal for a copy of the folder, different after training.
-
-    Hashes the small files whole and of each weight file its size, header and tail, so that it takes milliseconds.
+    """Identity of what answers: the folder's (`cai.modelfolder`), and what the configuration makes of it.
 
     Raises:
         InputError: no such folder, no model in it, or a file that cannot be read.
     """
-    folder = Path(config.model)
-    with readable(folder, mend=MODEL_MEND):
-        found = sorted(folder.iterdir()) if (folder / "config.json").is_file() else []
-    if not found:
-        raise InputError(
-            "no model here (config.json is missing)",
-            where=str(folder),
-            mend="give the folder of a model in Hugging Face format; `make model` builds the demo's",
-        )
-    parts: list[Any] = ["bfloat16" if config.dtype == "auto" else config.dtype]
-    if config.chat_template:
-        parts.append(_template(config))
-    changed = {name: value for name, value in config.engine.items() if name not in SCHEDULING}
-    if changed:  # quantization, hf_overrides, ...: another model in effect
-        parts.append(changed)
-    weights = {".safetensors", ".gguf"}
-    # vLLM takes the older files only where there is no other, or where it is told to.
-    if config.engine.get("load_format") in ("pt", "npcache") or not any(f.suffix == ".safetensors" for f in found):
-        weights |= {".bin", ".pt", ".pth"}
-    small = {".json", ".jinja", ".model", ".txt", *((".py",) if config.trust_remote_code else ())}
-    for file in found:
-        if file.is_dir() or (file.suffix == ".txt" and file.name not in VOCABULARIES and not file.exists()):
-            continue  # a licence whose link leads nowhere is read by nobody
-        with readable(file, mend=MODEL_MEND):  # a link into a cache that is gone is one that cannot
-            if file.suffix in small:
-                parts.append([file.name, hashlib.sha256(file.read_bytes()).hexdigest()])
-            elif file.suffix in weights:
-                parts.append([file.name, *_sampled(file)])
-    return f"{folder.name}@{content_hash(parts, length=12)}"
+    return modelfolder.fingerprint(
+        Path(config.model),
+        dtype=config.dtype,
+        chat_template=_template(config),
+        changed={name: value for name, value in config.engine.items() if name not in SCHEDULING},
+        # vLLM takes the older files only where there is no other, or where it is told to.
+        older=config.engine.get("load_format") in ("pt", "npcache"),
+        code=config.trust_remote_code,
+    )
 
 
-def _sampled(file: Path) -> tuple[int, str]:
-    """Size of a file of weights, and a hash of what stands in 64 places of it."""
-    digest = hashlib.sha256()
-    with file.open("rb") as weights:
-        size = file.stat().st_size
-        for place in range(0, size, max(1, size // 64)):  # a fine-tune changes every tensor
-            weights.seek(place)
-            digest.update(weights.read(4096))
-    return size, digest.hexdigest()
-
-
-VOCABULARIES = ("vocab.txt", "merges.txt")
-MODEL_MEND = "copy or download the model again, with read permission"
-
-
-def _template(config: Config) -> str:
+def _template(config: Config) -> str | None:
     """The chat template that the configuration names."""
+    if not config.chat_template:
+        return None
     path = Path(config.chat_template)
     with readable(path, mend="check `chat_template`"):
         return path.read_text("utf-8")
 
 
 def chats(config: Config) -> bool:
-    """Whether the model has a chat template, as far as its files tell: only where they show that there is none, false.
-
-    Raises nothing and loads nothing.
-    """
-    folder = Path(config.model)
-    elsewhere = ("chat_template.jinja", "chat_template.json", "additional_chat_templates", "tekken.json")
-    if config.chat_template or config.trust_remote_code or any((folder / name).exists() for name in elsewhere):
+    """Whether the model has a chat template, as far as can be told without loading it; see `cai.modelfolder.chats`."""
+    elsewhere = not {"tokenizer", "tokenizer_mode"}.isdisjoint(config.engine)
+    if config.chat_template or config.trust_remote_code or elsewhere:
         return True
-    if not {"tokenizer", "tokenizer_mode"}.isdisjoint(config.engine):
-        return True
-    try:
-        given = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return True
-    return not isinstance(given, dict) or bool(given.get("chat_template"))
-
-
-def resolved_dtype(dtype: str) -> str:
-    """What `auto` comes to here. A processor without units for bfloat16 emulates it, several times slower than float32.
-
-    Asks for no driver and loads nothing. The fingerprint takes `auto` for bfloat16 wherever it runs: the weights are
-    the same, and a run may go on on another machine.
-    """
-    if dtype != "auto":
-        return dtype
-    return "bfloat16" if shutil.which("nvidia-smi") or has_bfloat16() else "float32"
-
-
-def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor multiplies bfloat16 in units of its own (x86: AVX-512 BF16 or AMX; Arm: BF16)."""
-    try:
-        lines = cpuinfo.read_text("utf-8").splitlines()
-    except OSError:
-        return True  # no Linux: let vLLM decide as it always has
-    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+    return modelfolder.chats(Path(config.model))
 
 
 def expected_speed(config: Config) -> float | None:
@@ -177,7 +109,7 @@ def expected_speed(config: Config) -> float | None:
     Fitted to 450 tok/s for 0.27 GB on 2 cores, and to 10,000 tok/s for 16 GB on one data-centre GPU; good to a factor
     of three. Asks for no driver and loads nothing.
     """
-    size = sum(file.stat().st_size for file in Path(config.model).glob("*.safetensors"))
+    size = modelfolder.weight_bytes(Path(config.model))
     if not size:
         return None
     if shutil.which("nvidia-smi"):
@@ -421,5 +353,4 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise BackendError(f"vLLM cannot load the model: {reason}", where=config.model) from error
-    template = _template(config) if config.chat_template else None
-    return Backend(llm, name=name, seats=seats, chat_template=template)
+    return Backend(llm, name=name, seats=seats, chat_template=_template(config))

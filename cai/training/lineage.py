@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cai.backends import vllm as identity
+from cai.modelfolder import fingerprint
 from cai.store import write_json, write_text
 from cai.training.base import Job, Reward
 
@@ -21,11 +21,6 @@ def read_lineage(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found
-
-
-def fingerprint(folder: Path) -> str:
-    """Name and hash of a model's files; see `cai.backends.vllm.fingerprint`."""
-    return identity.fingerprint(identity.Config(model=str(folder)))
 
 
 def write_lineage(

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError
+from cai.modelfolder import fingerprint
 from cai.processes import main_process
 from cai.records import content_hash
 from cai.store import encode, read_rows, write_json
 from cai.training.base import Job, TrainingError
-from cai.training.lineage import fingerprint
 from cai.training.passthrough import bound, check_block
 from cai.training.stop import Stop
 from cai.training.watch import forget_looks

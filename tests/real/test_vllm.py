@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cai.backends.vllm import resolved_dtype
+from cai.processor import resolved_dtype
 from tests.real.conftest import Cai, command, recipe
 
 pytestmark = pytest.mark.vllm

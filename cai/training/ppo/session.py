@@ -11,6 +11,7 @@ from typing import Any
 
 from cai import plugins
 from cai.errors import InputError, MissingDependency
+from cai.modelfolder import fingerprint
 from cai.processes import main_process
 from cai.records import content_hash
 from cai.store import read_rows
@@ -243,4 +244,4 @@ def digest(job: Job, config: Config, parent: Path) -> str:
         left_out.add("updates")  # so a finished training can go on for longer
     reward = getattr(job.reward, "id", getattr(job.reward, "name", ""))
     options = config.model_dump(mode="json", exclude=left_out)
-    return content_hash(options, lineage.fingerprint(parent), job.seed, [p.id for p in job.prompts], reward)
+    return content_hash(options, fingerprint(parent), job.seed, [p.id for p in job.prompts], reward)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cai.errors import InputError
+from cai.modelfolder import fingerprint
 from cai.records import Message, Messages, Prompt, content_hash
 from cai.training.base import TrainingError
 from cai.training.data import tokens
@@ -45,12 +46,9 @@ class RewardModel:
     name = "reward model"
 
     def __init__(self, folder: Path, config: Config, *, doubt: str = "") -> None:
-        from cai.backends import vllm as identity
-
-        model = identity.fingerprint(identity.Config(model=str(folder), dtype=config.dtype))
+        model = fingerprint(folder, dtype=config.dtype)
         self.id = content_hash("reward model", model, config.max_tokens, config.shift, config.scale)
-        weights = identity.fingerprint(identity.Config(model=str(folder)))
-        self.measure = content_hash("reward model", weights)
+        self.measure = content_hash("reward model", fingerprint(folder))
         self.origin = {"model": model, "lineage": read_lineage(folder), "options": config.model_dump(mode="json")}
         self.doubt = doubt
         self._folder = folder
