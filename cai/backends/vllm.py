@@ -215,7 +215,10 @@ class Backend:
         name = str(self._count)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         # vLLM gives the request a name of its own; that is the one it can be aborted by.
-        inner = self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
+        try:
+            inner = self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
+        except ValueError as error:  # of this request alone: an empty prompt, say
+            raise PromptRefused(f"vLLM refuses the request: {error}", where=self.fingerprint) from error
         self._waiting[name] = future
         if request.choices:
             self._asked[name] = request.choices
