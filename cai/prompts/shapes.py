@@ -30,7 +30,8 @@ def conversation(value: Any, where: str, options: ReadOptions) -> Row:
         InputError: it has none, or one of a wrong type. `what` is the reason, without the content.
     """
     if isinstance(value, str):
-        return Row(where, (Message("user", value),))
+        messages, notes = messages_of(value, "", options)
+        return Row(where, messages, notes=notes)
     if not isinstance(value, Mapping):
         raise InputError(f"a row must be an object or a string, not {_kind(value)}")
     if options.fields:
@@ -110,11 +111,13 @@ def labels(value: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def messages_of(value: Any, key: str, options: ReadOptions) -> tuple[Messages, tuple[str, ...]]:
     """The messages that a field holds, and notes: text, messages, ShareGPT's turns, or a list of user turns.
 
+    A text is one user turn, unless it is an HH-RLHF transcript: so people keep prompts whose answers stand elsewhere.
+
     A list of texts (MT-Bench's `turns`) is a script of user turns whose answers nobody has written yet, so only its
     first turn is a prompt; the others are noted as left out.
     """
     if isinstance(value, str):
-        return (Message("user", value),), ()
+        return cut(transcript.asked(value), options.turns or "all")
     if value is None:
         raise InputError(f"empty prompt ({key} is null)")
     if not isinstance(value, list | tuple) or not value:

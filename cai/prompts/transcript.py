@@ -32,6 +32,18 @@ def parse(text: str) -> Messages:
     )
 
 
+def asked(text: str) -> Messages:
+    """The prompt that a text is: one user turn; of a transcript that a human begins, its turns.
+
+    An empty last turn of the assistant is only the place for the answer (`"\\n\\nAssistant:"`), and no turn.
+    """
+    begin = _MARK.match(text)
+    if begin is None or _ROLES[begin.group(1)] != "user":
+        return (Message("user", text),)
+    *turns, last = parse(text)
+    return tuple(turns) if last == Message("assistant", "") else (*turns, last)
+
+
 def common_prefix(a: Messages, b: Messages) -> Messages:
     """The turns that `a` and `b` share from the start."""
     shared = 0

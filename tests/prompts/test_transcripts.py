@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cai.errors import InputError
 from cai.prompts import BadRow, ReadOptions, read_prompts, read_rows
-from cai.prompts.transcript import parse
+from cai.prompts.transcript import asked, parse
 from cai.records import Message
 
 
@@ -119,3 +119,30 @@ def test_red_team_keeps_all_turns_when_asked(tmp_path: Path) -> None:
     (prompt,) = read_prompts(path, options=ReadOptions(turns="all"), notes=notes)
     assert [turn.content for turn in prompt.messages] == ["first", "no", "second"]
     assert notes == {"answer_dropped": 1}
+
+
+@pytest.mark.parametrize("pair", [{}, {"chosen": "No.", "rejected": "Yes."}])
+@pytest.mark.parametrize("options", [ReadOptions(), ReadOptions(fields=("prompt",))])
+def test_a_transcript_under_prompt_is_its_turns_without_the_place_for_the_answer(
+    tmp_path: Path, pair: dict[str, str], options: ReadOptions
+) -> None:
+    notes = Counter[str]()
+    text = "\n\nHuman: Is it late?\n\nAssistant: Not yet.\n\nHuman: And now?\n\nAssistant:"
+    path = write(tmp_path / "own", {"prompt": text, **pair})
+    (prompt,) = read_prompts(path, "jsonl", options=options, notes=notes)
+    assert [turn.row() for turn in prompt.messages] == [
+        {"role": "user", "content": "Is it late?"},
+        {"role": "assistant", "content": "Not yet."},
+        {"role": "user", "content": "And now?"},
+    ]
+    assert not notes, "nothing was left out"
+    (first,) = read_prompts(write(tmp_path / "strings", text), "jsonl", options=ReadOptions(turns="first"))
+    assert first.messages == (Message("user", "Is it late?"),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Assistant: a job for two. Is it for me?", "Human:Robot ratios?", "Who is who?\n\nHuman: a\n\nAssistant: b"],
+)
+def test_a_text_that_no_human_begins_is_one_user_turn(text: str) -> None:
+    assert asked(text) == (Message("user", text),)
