@@ -48,9 +48,19 @@ class RunError(CaiError):
 
 
 class MissingDependency(CaiError):
-    """An optional package is not installed; `mend` names the extra that brings it."""
+    """An optional package is not installed.
+
+    Args:
+        extra: of this package, the one that brings it; `mend` tells how to install it.
+        mend: what else is to be known of that; where no extra brings it, all that can be done.
+    """
 
     ends_run = True
+
+    def __init__(self, what: str, *, extra: str = "", where: str = "", mend: str = "") -> None:
+        # By its folder: of what a package index holds under this name, nothing is ours.
+        install = f"pip install '.[{extra}]' in the folder of cai's source" if extra else ""
+        super().__init__(what, where=where, mend=", ".join(part for part in (install, mend) if part))
 
 
 class BackendError(CaiError):

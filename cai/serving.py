@@ -132,7 +132,7 @@ def application(asked: Serving) -> tuple[Any, Store]:
     try:
         from cai.labels.page.server import Page, app
     except ImportError as error:
-        raise MissingDependency(f"the page needs starlette: {error}", mend="pip install 'cai[label]'") from error
+        raise MissingDependency(f"the page needs starlette: {error}", extra="label") from error
     found = work(asked)
     if not found.tasks:
         raise InputError("there is nothing to label", where=str(asked.run))
@@ -164,7 +164,7 @@ def serve(asked: Serving, say: Callable[[str], None], *, renew: bool = False) ->
     try:
         import uvicorn
     except ImportError as error:
-        raise MissingDependency("the page needs uvicorn", mend="pip install 'cai[label]'") from error
+        raise MissingDependency("the page needs uvicorn", extra="label") from error
     page, store = application(asked)
     try:
         made = {name: store.renew(name) for name in asked.annotators} if renew else store.invite(asked.annotators)

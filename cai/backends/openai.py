@@ -239,7 +239,7 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     try:
         import openai
     except ImportError as error:
-        raise MissingDependency("the openai client is not installed", mend="pip install 'cai[server]'") from error
+        raise MissingDependency("the openai client is not installed", extra="server") from error
     if not config.url.startswith(("http://", "https://")):
         raise InputError("must begin with http:// or https://", where=f"url {config.url!r}")
     key = os.environ.get(config.api_key_env, "").strip() or NO_KEY

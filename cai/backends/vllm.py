@@ -321,7 +321,8 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     except ImportError as error:
         raise MissingDependency(
             f"vLLM cannot be imported: {error}",
-            mend="pip install 'cai[gpu]' with an NVIDIA GPU, else see 'Without a GPU' in the README",
+            extra="gpu",
+            mend="with an NVIDIA GPU; else see 'Without a GPU' in the README",
         ) from error
     gpu = has_gpu()
     seats = config.seats or (256 if gpu else 128)

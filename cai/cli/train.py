@@ -59,7 +59,7 @@ def train(
         return
     from cai import train as root
     from cai.config import load_recipe
-    from cai.errors import CaiError, InputError
+    from cai.errors import InputError, MissingDependency
     from cai.processes import main_process
     from cai.progress import Progress
 
@@ -74,7 +74,7 @@ def train(
             progress.say("interrupted; the same command goes on")
             raise typer.Exit(130) from None
         except ImportError as error:
-            raise CaiError(f"cannot train: {error}", mend="pip install 'cai[train]'") from error
+            raise MissingDependency(f"cannot train: {error}", extra="train") from error
     if not main_process():
         return
     if json:

@@ -64,7 +64,7 @@ def overoptimisation_png(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependency("matplotlib is not installed", mend="pip install 'cai[eval]'") from error
+        raise MissingDependency("matplotlib is not installed", extra="eval") from error
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

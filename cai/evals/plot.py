@@ -41,7 +41,7 @@ def reliability_png(path: Path, curves: Sequence[Curve], *, title: str = "") -> 
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependency("matplotlib is not installed", mend="pip install 'cai[eval]'") from error
+        raise MissingDependency("matplotlib is not installed", extra="eval") from error
     figure = Figure(figsize=(6.0, 7.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes, below = figure.subplots(2, 1, height_ratios=(5, 1), sharex=True)

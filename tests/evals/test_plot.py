@@ -26,6 +26,6 @@ def test_a_png(tmp_path: Path) -> None:
 
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingDependency, match=r"cai\[eval\]"):
+    with pytest.raises(MissingDependency, match=r"pip install '\.\[eval\]' in the folder of cai's source"):
         reliability_png(tmp_path / "r.png", [curve("raw")])
     assert not list(tmp_path.iterdir())

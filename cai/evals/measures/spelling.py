@@ -23,7 +23,7 @@ def _dictionary() -> Any:
     try:
         from spellchecker import SpellChecker
     except ImportError as error:
-        raise MissingDependency("pyspellchecker is not installed", mend="pip install 'cai[eval]'") from error
+        raise MissingDependency("pyspellchecker is not installed", extra="eval") from error
     return SpellChecker(language="en", distance=1)
 
 
