@@ -185,11 +185,11 @@ def _models(document: _Document, recipe: Recipe, folder: Path) -> dict[str, tupl
         options = {**given}
         backend = str(options.pop("backend", "vllm"))
         try:
-            config_type: type[StrictModel] = plugins.load("cai.backends", backend).Config
-            for name in ("model", "chat_template", "script"):
-                if name in options and _is_path(str(options[name]), folder):
-                    options[name] = str((folder / Path(str(options[name])).expanduser()).resolve())
-            built[role] = backend, yamlfile.validate(document.below(("models", source), options), config_type)
+            module = plugins.load("cai.backends", backend)
+            for name in getattr(module, "PATHS", ()):
+                if isinstance(value := options.get(name), str) and value:
+                    options[name] = str((folder / Path(value).expanduser()).resolve())
+            built[role] = backend, yamlfile.validate(document.below(("models", source), options), module.Config)
         except InvalidFile as error:
             problems.extend(error.problems)
         except InputError as error:
@@ -250,8 +250,3 @@ def _unknown_models(document: _Document, recipe: Recipe) -> list[Problem]:
             text = f"no model {name!r}{yamlfile.nearest(name, sorted(known))}"
             problems.append(document.problem(("judge", "options"), text))
     return problems
-
-
-def _is_path(value: str, folder: Path) -> bool:
-    """Whether a value names a file or folder (a server's model name does not)."""
-    return value.startswith((".", "/", "~")) or (bool(value) and (folder / value).exists())

@@ -140,6 +140,26 @@ def test_a_fault_of_an_override_says_which(tmp_path: Path) -> None:
     ]
 
 
+def test_a_servers_model_is_a_name_whatever_it_looks_like(tmp_path: Path) -> None:
+    (tmp_path / "models" / "foo").mkdir(parents=True)
+    for name in ("models/foo", "./models/foo", "/models/foo"):
+        text = RECIPE.replace("scripted}", f"openai, url: 'http://x/v1', model: {name}}}")
+        assert load(tmp_path, text).models["policy"][1].model_dump()["model"] == name
+
+
+def test_a_path_of_a_model_here_is_the_recipes_own(tmp_path: Path) -> None:
+    loaded = load(tmp_path, RECIPE.replace("scripted}", "vllm, model: models/foo, chat_template: own.jinja}"))
+    options = loaded.models["policy"][1].model_dump()
+    assert options["model"] == str(tmp_path / "models" / "foo")
+    assert options["chat_template"] == str(tmp_path / "own.jinja")
+
+
+def test_a_template_in_place_of_its_file_is_refused(tmp_path: Path) -> None:
+    template = "{% for turn in messages %}{{ turn.content }}{% endfor %}" * 99
+    (line,) = problems(tmp_path, RECIPE.replace("scripted}", f"vllm, model: m, chat_template: '{template}'}}"))
+    assert line == "recipe.yaml:5:52: chat_template: must be the name of a Jinja file, not the template itself"
+
+
 def test_an_empty_recipe_and_one_that_is_not_there(tmp_path: Path) -> None:
     assert problems(tmp_path, "") == ["recipe.yaml:1:1: must be a mapping of keys to values, but is empty"]
     with pytest.raises(InputError, match="cannot read the file"):

@@ -21,7 +21,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cai import modelfolder
 from cai.allocator import keep_freed_memory
@@ -48,6 +48,10 @@ SCHEDULING = frozenset(
 """Arguments of vllm.LLM that say how it works and not what the model is; all others are part of its fingerprint."""
 
 
+PATHS = ("model", "chat_template")
+"""Options that name a file or folder: in a recipe, from the recipe's own folder on."""
+
+
 class Config(StrictModel):
     """Options of the vLLM backend."""
 
@@ -67,6 +71,13 @@ class Config(StrictModel):
     tensor_parallel: int = Field(1, ge=1, description="GPUs over which the model is split.")
     trust_remote_code: bool = Field(False, description="Run code that the model's folder brings. Off unless you ask.")
     engine: dict[str, Any] = Field(default_factory=dict, description="Further arguments for vllm.LLM, as they are.")
+
+    @field_validator("chat_template")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if "{{" in value or "{%" in value:
+            raise ValueError("must be the name of a Jinja file, not the template itself")
+        return value
 
 
 def fingerprint(config: Config) -> str:
