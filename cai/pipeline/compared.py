@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cai.errors import RunError
@@ -13,7 +14,7 @@ from cai.pipeline.begin import read_prompts
 from cai.pipeline.job import Job
 from cai.pipeline.reading import recount
 from cai.pipeline.stages import Answers
-from cai.preferences import write_preferences
+from cai.preferences import formats, write_preferences
 from cai.preferences.card import PreferenceCardInfo, preference_card
 from cai.progress import Reporter
 from cai.records import Preference, Vote
@@ -28,6 +29,8 @@ from cai.store import Log, encode, read_rows, replacing, write_text
 
 def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str, Any]:
     """Write what the votes of a run come to: a pure function of its journals and the recipe, in prompt order.
+
+    Data sets are written in the recipe's formats, and anew in those of earlier exports.
 
     Returns:
         The parts `sample`, `judge` and `preferences` of `metrics.json`.
@@ -88,7 +91,8 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
     told = tally.report()
     left_out: dict[str, int] = {}
     written = {}
-    for name in job.loaded.recipe.preferences.formats:
+    asked = job.loaded.recipe.preferences.formats
+    for name in to_write(asked, formats.names(), place.preference_data.joinpath):
         left_out.clear()
         folder = place.preference_data / name
         found = write_preferences(
@@ -111,6 +115,15 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
             **({"calibration": _applied(job.calibration)} if job.calibration else {}),
         },
     }
+
+
+def to_write(asked: Iterable[str], known: Iterable[str], folder: Callable[[str], Path]) -> tuple[str, ...]:
+    """The formats that an export writes: those asked for, then the other `known` ones that have a folder already.
+
+    Left alone, such a folder would keep rows that are no longer chosen, or are in the other split by now. It is not
+    removed, since somebody reads it: `cai train` does where it is `trl`, whatever was exported for others since.
+    """
+    return tuple(dict.fromkeys((*asked, *(name for name in known if folder(name).is_dir()))))
 
 
 def _applied(calibration: Calibration) -> dict[str, Any]:

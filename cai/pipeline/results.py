@@ -14,7 +14,7 @@ from cai.constitution.load import load_constitution
 from cai.errors import InputError, RunError
 from cai.metrics import ReviseMetrics
 from cai.pipeline.begin import read_prompts
-from cai.pipeline.compared import export_preferences, read_preferences_of
+from cai.pipeline.compared import export_preferences, read_preferences_of, to_write
 from cai.pipeline.job import Job, prepare
 from cai.pipeline.reading import recount
 from cai.progress import Reporter
@@ -23,6 +23,7 @@ from cai.runs import ResponsesOf, RunFolder
 from cai.stages import why
 from cai.stages.card import CardInfo, ModelUsed, dataset_card
 from cai.stages.export import sft_rows, write_sft
+from cai.stages.hf_cai import NAME as HF_CAI
 from cai.stages.hf_cai import hf_cai_rows, write_hf_cai
 from cai.stages.select import choose, surplus
 from cai.stages.why import Explanation
@@ -32,6 +33,8 @@ from cai.store import Log, encode, read_rows, replacing, write_json, write_text
 
 def export(job: Job, place: RunFolder, report: Reporter, *, compared: bool | None = None) -> dict[str, Any]:
     """Write the results of a run whose rows are finished: a pure function of the journals, in prompt order.
+
+    Data sets are written in the recipe's formats, and anew in those of earlier exports.
 
     Args:
         compared: whether to write what judging came to as well; None: where the recipe has a judge and it has finished.
@@ -106,11 +109,14 @@ def _export_sft(job: Job, place: RunFolder, journal: Log, reasons: Counter[str],
     write_text(place.sft / "README.md", dataset_card(card))
     report.say(f"{counts.rows} SFT rows in {place.sft}")
     others: dict[str, Any] = {}
-    for name in job.loaded.recipe.sft.formats:
+
+    def folder_of(name: str) -> Path:
+        return place.path / f"sft_{name}"  # not inside `sft`, which `datasets` loads as it is
+
+    for name in to_write(job.loaded.recipe.sft.formats, [HF_CAI], folder_of):
         not_carried: dict[str, int] = {}
         made = hf_cai_rows(read_prompts(place), ResponsesOf(journal), job.sft, job.constitution, left_out=not_carried)
-        # Not inside `sft`, which `datasets` loads as it is.
-        folder = place.path / f"sft_{name}"
+        folder = folder_of(name)
         others[name] = {"by_split": write_hf_cai(folder, made), "left_out": dict(sorted(not_carried.items()))}
         report.say(f"{sum(others[name]['by_split'].values())} SFT rows in {folder}")
     return {

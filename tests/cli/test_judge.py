@@ -193,6 +193,11 @@ def test_several_formats_and_a_least_margin(recipe: Path) -> None:
     assert told["preferences"]["left_out"]["low_margin"] > 0
     kept = rows(run / "preferences" / "trl" / "train.jsonl")
     assert min(row["margin"] for row in kept) >= 0.3
+    assert set(told["preferences"]["formats"]) == {"trl", "ultrafeedback", "rewardbench"}
+    same = {row["id"] for row in kept}
+    assert {row["id"] for row in rows(run / "preferences" / "rewardbench" / "train.jsonl")} == same, (
+        "none is left behind"
+    )
     assert (run / "requests.jsonl").read_bytes() == requests, "no model was asked"
 
 
@@ -205,6 +210,12 @@ def test_sft_data_in_hugging_faces_columns(recipe: Path) -> None:
     texts = {row["id"]: row["text"] for row in rows(run / "responses.jsonl")}
     assert {row["revision_response"] for row in made} <= set(texts.values())
     assert all(all(row.values()) for row in made)
+    cai("export", "recipe.yaml", "--set", "sft.revisions=last", "--set", "sft.test_fraction=0.9")
+    for split in ("train", "test"):
+        texts_of = [row["messages"][-1]["content"] for row in rows(run / "sft" / f"{split}.jsonl")]
+        again = [row["revision_response"] for row in rows(run / "sft_hf_cai" / f"{split}.jsonl")]
+        assert 0 < len(again) < len(made)
+        assert again == texts_of, "none is left behind"
     cai("run", "recipe.yaml", "--set", "seed=77", "--update")
     assert not (run / "sft_hf_cai").exists(), "it was made from the old answers"
     assert (run / "history" / "001" / "sft_hf_cai").is_dir()
