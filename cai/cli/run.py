@@ -142,7 +142,11 @@ def export(
     ] = False,
     format: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Format instead of the recipe's, of preferences; or hf_cai, of SFT. Repeatable."),
+        typer.Option(
+            "--format",
+            help="Format instead of the recipe's, of preferences; or hf_cai, of SFT. Repeatable. "
+            "What was exported before is made anew.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
