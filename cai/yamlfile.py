@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from cai.errors import InputError
 
@@ -25,9 +27,22 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
-    """Base of everything read from a file that people write: unknown keys are errors, instances are frozen."""
+    """Base of everything read from a file that people write: unknown keys are errors, numbers are finite, instances
+    are frozen.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool):  # pydantic would count `true` as 1
+            wanted = cls.model_fields[str(info.field_name)].annotation
+            union = typing.get_origin(wanted) in (typing.Union, types.UnionType)
+            kinds = set(typing.get_args(wanted)) if union else {wanted}
+            if bool not in kinds and kinds & {int, float}:
+                raise PydanticKnownError("int_type" if int in kinds else "float_type")
+        return value
 
 
 @dataclass(frozen=True, order=True)
@@ -233,7 +248,7 @@ _WANTED = {
 def _kind(value: Any) -> str:
     if value is None:
         return "nothing"
-    kinds = {dict: "a mapping", list: "a list", bool: "true or false", str: f"the text {str(value)[:40]!r}"}
+    kinds = {dict: "a mapping", list: "a list", bool: str(value).lower(), str: f"the text {str(value)[:40]!r}"}
     return kinds.get(type(value), str(value))
 
 
