@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -65,12 +66,9 @@ def serve(
     """
     from cai import serving
 
-    path = Path(annotators)
-    text = path.read_text("utf-8") if path.is_file() else annotators.replace(",", "\n")
-    names = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     asked = serving.Serving(
         run,
-        names,
+        _names(annotators),
         host=host,
         port=port,
         overlap=overlap,
@@ -88,3 +86,14 @@ def serve(
 
     added = serving.serve(asked, say, renew=renew)
     print(f"{added} label events added to {run / 'labels.jsonl'}")
+
+
+def _names(given: str) -> tuple[str, ...]:
+    """The people named in an option's text, or in the file that it names; each once."""
+    from cai.store import readable
+
+    text = given.replace(",", "\n")
+    if os.path.isfile(given):  # noqa: PTH113 (Path's own raises where a list of names is longer than a file's name can be)
+        with readable(Path(given), mend="save the names as UTF-8 text, one a line"):
+            text = Path(given).read_text("utf-8")
+    return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))

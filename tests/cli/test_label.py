@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from cai import serving
 from cai.cli.main import app
 from cai.labels.items import items_of, p_of_a
 from cai.records import HumanLabel, Preference
@@ -57,6 +58,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert told["added"] == len(done)
     assert json.loads(cai("label", "import", str(place), str(folder / "done.jsonl"), "--json").stdout)["added"] == 0
     return place
+
+
+def test_people_are_named_in_the_option_or_in_a_file(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[tuple[str, ...]] = []
+    monkeypatch.setattr(serving, "serve", lambda asked, say, renew: served.append(asked.annotators) or 0)
+    many = [f"person-{number}@example.org" for number in range(40)]  # longer than the name of a file can be
+    cai("label", "serve", str(run), "--annotators", ",".join(many))
+    (tmp_path / "names.txt").write_text("\n".join(many), "utf-8")
+    cai("label", "serve", str(run), "--annotators", str(tmp_path / "names.txt"))
+    assert served == [tuple(many)] * 2
+    (tmp_path / "names.txt").write_bytes("Zoë".encode("latin-1"))
+    told = cai("label", "serve", str(run), "--annotators", str(tmp_path / "names.txt"), code=2).stderr
+    assert "names.txt: not UTF-8 text" in told
 
 
 def preferences(path: Path) -> list[Preference]:
