@@ -9,7 +9,7 @@ from pathlib import Path
 from cai.errors import InputError
 from cai.prompts import formats
 from cai.prompts.files import text_lines
-from cai.prompts.rows import BadRow
+from cai.prompts.rows import FORMAT, BadRow
 
 _COMPRESSED = {".gz", ".xz", ".bz2", ".zst"}
 _BY_SUFFIX = {
@@ -52,7 +52,7 @@ def detect(path: Path) -> str:
         raise InputError(
             "cannot tell the format of this file",
             where=str(path),
-            mend=f"--format, one of: {', '.join(formats.names())}",
+            mend=f"{FORMAT}, one of: {', '.join(formats.names())}",
         )
     return named
 

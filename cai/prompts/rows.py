@@ -48,6 +48,9 @@ class ReadOptions:
 
 DEFAULT_OPTIONS = ReadOptions()
 
+FIELD, FORMAT = "--field (in a recipe: fields)", "--format (in a recipe: format)"
+"""How whoever gave a file says which keys of it hold the prompt, and which format it is in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -9,14 +9,14 @@ from typing import Any
 
 from cai.errors import InputError
 from cai.prompts import transcript
-from cai.prompts.rows import LATER_TURNS, ReadOptions, Row, Turns
+from cai.prompts.rows import FIELD, LATER_TURNS, ReadOptions, Row, Turns
 from cai.records import Message, Messages, Prompt, messages_from
 
 _LONGEST_ID = 200
 _SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 KNOWN_KEYS = ("messages", "conversations", "prompt", "turns")
-"""Keys that hold a prompt by themselves, the first that a row has wins. Any other is named with `--field`."""
+"""Keys that hold a prompt by themselves, the first that a row has wins. Any other is named by `FIELD`."""
 
 INSTRUCTION = "instruction"
 """Of self-instruct, Alpaca, Dolly: what belongs to it stands in one of `INPUTS`, and is put behind it."""
@@ -61,7 +61,7 @@ def _instruction(value: Mapping[str, Any]) -> tuple[Messages, tuple[str, ...]]:
         texts.append(found)
         break
     if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{INSTRUCTION} and what belongs to it must be texts; name the fields with --field")
+        raise InputError(f"{INSTRUCTION} and what belongs to it must be texts; name the fields with {FIELD}")
     return (Message("user", "\n\n".join(text for text in texts if text.strip())),), ()
 
 
@@ -218,7 +218,7 @@ def _turns(value: Mapping[str, Any], key: str) -> Messages:
 
 def _no_known_key(names: Iterable[str]) -> str:
     known = " or ".join((*KNOWN_KEYS, INSTRUCTION))
-    return f"no {known}; there is: {_names(names)}; name the one that holds the prompt with --field"
+    return f"no {known}; there is: {_names(names)}; name the one that holds the prompt with {FIELD}"
 
 
 def _names(names: Iterable[str]) -> str:

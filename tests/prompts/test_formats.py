@@ -129,7 +129,7 @@ def test_garbage_is_reported_not_raised_and_not_lost(name: str, tmp_path: Path) 
 
 
 def test_an_unknown_format_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="jsonl, parquet, red-team"):
+    with pytest.raises(InputError, match=r"in a recipe: format\).*jsonl, parquet, red-team"):
         read_prompts(jsonl(tmp_path), "jsonlines")
 
 
@@ -150,5 +150,5 @@ def test_auto_looks_at_the_rows_past_a_broken_first_one(tmp_path: Path, row: obj
 
 def test_auto_says_when_it_cannot_tell(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("just words\n")
-    with pytest.raises(InputError, match="cannot tell the format"):
+    with pytest.raises(InputError, match=r"cannot tell the format.*in a recipe: format"):
         detect(tmp_path / "notes")

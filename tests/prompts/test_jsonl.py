@@ -164,7 +164,11 @@ def test_a_field_with_a_dot_in_its_own_name_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "options", "said"),
     [
-        ({"task": "Translate.", "input": ""}, {}, "task, input; name the one that holds the prompt with --field"),
+        (
+            {"task": "Translate.", "input": ""},
+            {},
+            "task, input; name the one that holds the prompt with --field (in a recipe: fields)",
+        ),
         (TASK, {"fields": ("instructions",)}, "no field 'instructions'"),
         (TASK, {"fields": ("instances.1.input",)}, "no field"),
         ({"prompt": 3}, {}, "must be a text or a list of messages, not int"),

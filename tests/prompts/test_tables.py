@@ -115,7 +115,7 @@ def test_text_has_a_prompt_a_paragraph_when_asked(tmp_path: Path) -> None:
 
 def test_text_has_no_fields(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("a\n")
-    with pytest.raises(InputError, match="no fields"):
+    with pytest.raises(InputError, match=r"no fields.*in a recipe: fields"):
         read_prompts(tmp_path / "x.txt", options=ReadOptions(fields=("prompt",)))
 
 

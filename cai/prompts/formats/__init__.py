@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cai.errors import InputError
-from cai.prompts.rows import BadRow, ReadOptions, Row, Tick
+from cai.prompts.rows import FORMAT, BadRow, ReadOptions, Row, Tick
 
 Reader = Callable[[Path, ReadOptions, Tick | None], Iterator[Row | BadRow]]
 
@@ -30,6 +30,6 @@ def get(name: str) -> Reader:
         InputError: there is none; lists those there are.
     """
     if name not in names():
-        raise InputError(f"no format {name!r}", where="--format", mend=f"one of: auto, {', '.join(names())}")
+        raise InputError(f"no format {name!r}", where=FORMAT, mend=f"one of: auto, {', '.join(names())}")
     reader: Reader = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").read
     return reader

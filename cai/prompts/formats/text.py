@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cai.errors import InputError
 from cai.prompts.files import MAX_LINE, text_lines
-from cai.prompts.rows import BadRow, ReadOptions, Row, Tick
+from cai.prompts.rows import FIELD, FORMAT, BadRow, ReadOptions, Row, Tick
 from cai.records import Message
 
 
@@ -18,7 +18,8 @@ def read(path: Path, options: ReadOptions, tick: Tick | None = None) -> Iterator
         InputError: `fields` are asked for, which text does not have.
     """
     if options.fields:
-        raise InputError("plain text has no fields", where=str(path), mend="leave --field out or give another --format")
+        mend = f"leave {FIELD} out, or give another {FORMAT}"
+        raise InputError("plain text has no fields", where=str(path), mend=mend)
     return _paragraphs(path, tick) if options.paragraphs else _lines(path, tick)
 
 
