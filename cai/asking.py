@@ -173,7 +173,7 @@ def _questions(
     setting: Setting, judge: Judge, rule: Rule
 ) -> tuple[Callable[[Group], tuple[Question, ...]], dict[str, Any]]:
     if setting.principles == "none" or not setting.constitution:
-        return lambda group: (Question(),), asked_of(None, "none", (), rule)
+        return lambda group: (Question(),), asked_of(judge, None, "none", (), rule)
     constitution = load_constitution(setting.constitution)
     if not constitution.judging:
         raise InputError(
@@ -187,7 +187,7 @@ def _questions(
         key = group.comparisons()[0].id if judge.unit == "pair" else group.id
         return questions(plan, group.prompt, key)
 
-    return ask, asked_of(constitution, setting.principles, (), rule)
+    return ask, asked_of(judge, constitution, setting.principles, (), rule)
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------

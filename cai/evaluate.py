@@ -23,9 +23,9 @@ from cai.evals.judge import Outcome, Scored, advice
 from cai.evals.judge import measure as figures
 from cai.evals.pairs import LabelledPair, read_pairs, subset_of
 from cai.evals.plot import reliability_png
-from cai.evals.principles import Tested, pair_of, question_of, tested
+from cai.evals.principles import Tested, pair_of, tested
 from cai.evals.report import Calibrated, apply_saved, calibrate, curves
-from cai.judging import Question
+from cai.judging import Question, check_asks, question_of
 from cai.progress import Reporter
 from cai.prompts.rows import BadRow
 from cai.store import Lock, encode, read_rows, replacing, write_json
@@ -262,7 +262,8 @@ def try_principles(
     """Put every example of every principle to the judge, by the principle's question and by the general one.
 
     Raises:
-        CaiError, KeyboardInterrupt: as `judged`. InputError: an example whose two answers are the same.
+        CaiError, KeyboardInterrupt: as `judged`. InputError: an example whose two answers are the same,
+            or a principle that says nothing to a judge who sees one answer.
     """
     tried = [
         (principle, example, pair_of(principle, index, example))
@@ -270,6 +271,7 @@ def try_principles(
         if principle.judge.strip()
         for index, example in enumerate(principle.examples)
     ]
+    check_asks(bench.judge, (principle for principle, _, _ in tried))
     asked: list[tuple[LabelledPair, tuple[Question, ...]]] = []
     for principle, _, pair in tried:
         asked += [(pair, (question_of(principle),)), (pair, (Question(),))]

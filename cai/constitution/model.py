@@ -59,7 +59,7 @@ class Principle(StrictModel):
 
     id: Ident = Field(description="Name of the principle; equal to the file name without .yaml.")
     title: Text = Field(description="A few words for tables.")
-    asks: str = Field("", description="What the principle asks for, in plain words.")
+    asks: str = Field("", description="What the principle asks for, in plain words; what an answer is rated by.")
     critique: str = Field("", description="The critique request put to the model.")
     revision: str = Field("", description="The revision request put to the model.")
     judge: str = Field("", description="The question put to a judge who compares two answers.")

@@ -10,7 +10,6 @@ from cai.constitution.model import Example, Principle
 from cai.errors import InputError
 from cai.evals.judge import Outcome
 from cai.evals.pairs import LabelledPair
-from cai.judging import Question
 from cai.records import Prompt, content_hash
 from cai.stages.votestats import VoteTally
 
@@ -84,10 +83,6 @@ def pair_of(principle: Principle, index: int, example: Example) -> LabelledPair:
     prompt = Prompt.make(example.prompt, source=where)
     key = content_hash(principle.id, prompt.id, example.better, example.worse, length=16)
     return LabelledPair(key, prompt, example.better, example.worse, principle.id)
-
-
-def question_of(principle: Principle) -> Question:
-    return Question(principle.judge.strip(), (principle.id,))
 
 
 def tested(principle: Principle, found: Sequence[tuple[Example, Outcome, Outcome]], *, margin: float) -> Tested:

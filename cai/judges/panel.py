@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from cai.engine import Generate, together
 from cai.errors import InputError
-from cai.judging import Judge, Question, depends_on_group, judge_id
+from cai.judging import Judge, Question, depends_on_group, judge_id, sees_one
 from cai.judging.members import Member
 from cai.judging.panels import Rule
 from cai.records import Comparison, Group, Vote
@@ -56,6 +56,10 @@ class Panel:
     @property
     def depends_on_group(self) -> bool:
         return any(depends_on_group(judge) for _, judge in self.members)
+
+    @property
+    def sees_one(self) -> bool:
+        return any(sees_one(judge) for _, judge in self.members)
 
     async def __call__(self, item: Comparison | Group, question: Question, generate: Generate) -> tuple[Vote, ...]:
         asked = [

@@ -12,6 +12,7 @@ one token, the first term is 0; the second pass is left out where P("1") is too 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from pydantic import Field
 
 from cai.engine import Generate, together
 from cai.errors import ContextOverflow, InputError
-from cai.judging import TOO_LONG, Question, Scored, Verdict, judge_id, score, vote
+from cai.judging import ALONE, TOO_LONG, Question, Scored, Verdict, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import conversation, fence, quote
 from cai.records import Group, Prompt, Vote
@@ -71,8 +72,11 @@ class Rater:
     config: Config
     prompt: PromptFile
 
-    async def score(self, prompt: Prompt, text: str, question: Question, generate: Generate) -> Rating:
+    async def score(self, prompt: Prompt, text: str, question: str, generate: Generate) -> Rating:
         """The rating of `text` as an answer to `prompt`: one forward pass or two.
+
+        Args:
+            question: about one answer; "" for the prompt file's own.
 
         Raises:
             BackendError: the model did not answer.
@@ -80,7 +84,7 @@ class Rater:
         slots = {
             "conversation": conversation(prompt.messages),
             "answer": quote(text),
-            "question": (question.text or self.prompt.question).strip(),
+            "question": (question or self.prompt.question).strip(),
             "mark": fence([turn.content for turn in prompt.messages], [text]),
         }
         try:
@@ -131,18 +135,20 @@ class RatingJudge:
     name: str = "rating"
     unit: str = "group"
     depends_on_group: bool = False  # each answer is rated alone
+    sees_one: bool = True
 
     @property
     def kind(self) -> str:
         return self.id  # it draws nothing
 
     async def __call__(self, item: Group, question: Question, generate: Generate) -> tuple[Vote, ...]:
+        put = dataclasses.replace(question, text=question.alone)  # which is also what the vote's id is made of
         ratings = await together(
-            self.rater.score(item.prompt, candidate.text, question, generate) for candidate in item.candidates
+            self.rater.score(item.prompt, candidate.text, put.text, generate) for candidate in item.candidates
         )
         by_id = {candidate.id: rating for candidate, rating in zip(item.candidates, ratings, strict=True)}
         return tuple(
-            vote(each, compare(by_id[each.a.id], by_id[each.b.id]), self, question, ordered=False)
+            vote(each, compare(by_id[each.a.id], by_id[each.b.id]), self, put, ordered=False)
             for each in item.comparisons()
         )
 
@@ -182,4 +188,4 @@ def build(config: Config, *, models: Mapping[str, str], seed: int) -> RatingJudg
         InputError: the prompt file is missing or wrong.
     """
     made = rater(config)
-    return RatingJudge(made, judge_id("rating", config, made.prompt, [models.get(config.model, "")]))
+    return RatingJudge(made, judge_id("rating", config, made.prompt, [models.get(config.model, ""), ALONE]))

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cai.backends import bound_of
+from cai.constitution.model import Principle
 from cai.engine import LOWEST, Generate, Request, Sampling
+from cai.errors import InputError
 from cai.judging.prompt import PromptFile
 from cai.records import Comparison, Messages, Vote, content_hash
 from cai.yamlfile import StrictModel
@@ -23,16 +25,29 @@ class Question:
     """What a judge is asked: one principle's question, or several principles' in one.
 
     Attributes:
-        text: "" for the judge's own general question.
+        text: put to a judge who compares answers; "" for the judge's own general question.
         principle_ids: what it was made from.
         axis: what is measured.
         weight: of the principle among those whose votes are averaged.
+        alone: put instead to a judge who sees one answer by itself; "" for its own general question.
     """
 
     text: str = ""
     principle_ids: tuple[str, ...] = ()
     axis: str = ""
     weight: float = 1.0
+    alone: str = ""
+
+
+ALONE = "How well does the answer keep to this principle: {asks}"
+"""What `question_of` asks about one answer. A principle's own question compares, so it cannot be put there."""
+
+
+def question_of(principle: Principle, *, axis: str = "", weight: float = 1.0) -> Question:
+    """What is asked about a principle, of two answers and of one."""
+    asks = principle.asks.strip()
+    alone = ALONE.format(asks=asks) if asks else ""
+    return Question(principle.judge.strip(), (principle.id,), axis, weight, alone)
 
 
 class Judge(Protocol):
@@ -70,6 +85,28 @@ def depends_on_group(judge: Judge) -> bool:
     A judge of groups is taken for one unless its attribute `depends_on_group` says otherwise.
     """
     return judge.unit == "group" and bool(getattr(judge, "depends_on_group", True))
+
+
+def sees_one(judge: Judge) -> bool:
+    """Whether it, or a member of it, is shown answers one at a time, and so is asked `Question.alone`: those that have
+    the attribute `sees_one`."""
+    return bool(getattr(judge, "sees_one", False))
+
+
+def check_asks(judge: Judge, principles: Iterable[Principle]) -> None:
+    """Refuse principles that say nothing to a judge who sees one answer.
+
+    Raises:
+        InputError: one has no `asks`, and the judge needs it.
+    """
+    for principle in principles if sees_one(judge) else ():
+        if not principle.asks.strip():
+            raise InputError(
+                f"has no `asks`, and the judge {judge.name} rates answers one by one, where a question that compares "
+                "them cannot be put",
+                where=f"principle {principle.id}",
+                mend="give it `asks`, or take a judge that compares answers",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,8 @@ def _calibration(loaded: LoadedRecipe, judging: judge.Plan | None) -> Calibratio
     if not given or judging is None:
         return None
     calibration = load_calibration(calibration_path(given, loaded.folder))
-    asked = judge.asked(judging.constitution, judging.principles, judging.axes, _rule(loaded, None))
+    rule = _rule(loaded, None)
+    asked = judge.asked(judging.judge, judging.constitution, judging.principles, judging.axes, rule)
     calibration.check(judging.judge.kind, asked)
     if calibration.b and keeps_sides(loaded.judge):
         raise InputError(

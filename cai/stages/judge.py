@@ -15,7 +15,7 @@ from typing import Any, Literal
 from cai.constitution.draw import draw_one, set_aside
 from cai.constitution.load import Bound, Constitution
 from cai.engine import Generate, together
-from cai.judging import Judge, Question
+from cai.judging import Judge, Question, check_asks, question_of, sees_one
 from cai.records import Group, Prompt, Vote, content_hash
 from cai.stages.prefer import Rule
 
@@ -29,6 +29,9 @@ class Plan:
 
     Attributes:
         axes: judged each by itself, with its own principles; empty: one verdict over all principles, of no axis.
+
+    Raises:
+        InputError: a principle says nothing to a judge who sees one answer, see `cai.judging.check_asks`.
     """
 
     constitution: Constitution
@@ -36,6 +39,10 @@ class Plan:
     principles: Principles
     axes: tuple[str, ...]
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.principles != "none":
+            check_asks(self.judge, (bound.principle for bound in _of_axes(self.constitution, self.axes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +64,20 @@ def questions(plan: Plan, prompt: Prompt, key: str) -> tuple[Question, ...]:
     for axis in plan.axes or ("",):
         candidates = [
             bound
-            for bound in plan.constitution.judging
-            if (not axis or bound.principle.axis == axis) and not set_aside(bound, prompt.overrides)
+            for bound in _of_axes(plan.constitution, (axis,) if axis else ())
+            if not set_aside(bound, prompt.overrides)
         ]
         if candidates and plan.principles == "drawn":
             candidates = [draw_one(candidates, seed=plan.seed, key=f"{axis}\x1f{key}")]
-        found += [_question(bound, axis, plan.principles) for bound in candidates]
+        drawn = plan.principles == "drawn"  # it has had its weight already
+        found += [question_of(b.principle, axis=axis, weight=1.0 if drawn else b.weight) for b in candidates]
     return tuple(found)
 
 
-def asked(constitution: Constitution | None, principles: Principles, axes: Sequence[str], rule: Rule) -> dict[str, Any]:
-    """What a calibration depends on beside the judge: what is asked, and how the votes become a label.
+def asked(
+    judge: Judge, constitution: Constitution | None, principles: Principles, axes: Sequence[str], rule: Rule
+) -> dict[str, Any]:
+    """What a calibration depends on beside the judge: what it is asked, and how the votes become a label.
 
     `questions` is a hash of the judge's questions with the weights of their principles; critiques play no part.
     """
@@ -76,9 +86,14 @@ def asked(constitution: Constitution | None, principles: Principles, axes: Seque
     else:
         named = f"{constitution.name}@{constitution.hash[:12]}"
         put = [
-            (bound.id, bound.weight, bound.principle.judge.strip(), bound.principle.axis if axes else "")
-            for bound in constitution.judging
-            if not axes or bound.principle.axis in axes
+            (
+                bound.id,
+                bound.weight,
+                bound.principle.judge.strip(),
+                bound.principle.axis if axes else "",
+                *([bound.principle.asks.strip()] if sees_one(judge) else []),
+            )
+            for bound in _of_axes(constitution, axes)
         ]
         questions = content_hash(sorted(put), length=16)
     return {
@@ -91,10 +106,9 @@ def asked(constitution: Constitution | None, principles: Principles, axes: Seque
     }
 
 
-def _question(bound: Bound, axis: str, principles: Principles) -> Question:
-    # A principle that was drawn has had its weight already.
-    weight = 1.0 if principles == "drawn" else bound.weight
-    return Question(bound.principle.judge.strip(), (bound.id,), axis, weight)
+def _of_axes(constitution: Constitution, axes: Sequence[str]) -> list[Bound]:
+    """The principles that a judge can be asked about, of these axes; of all where none is named."""
+    return [bound for bound in constitution.judging if not axes or bound.principle.axis in axes]
 
 
 def method(plan: Plan) -> Callable[[Group, Generate], Awaitable[Judged]]:

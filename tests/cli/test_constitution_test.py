@@ -75,6 +75,10 @@ def test_each_principle_gets_its_word() -> None:
     assert found["judge"]["method"] == "logprob"
 
 
+def test_a_principle_that_cannot_be_rated_by_is_said_before_anything_is_asked() -> None:
+    assert "principle plain: has no `asks`" in attempt("mine", "--method", "rating", code=2).stderr
+
+
 def test_the_table_says_it_in_a_sentence() -> None:
     text = attempt("mine").stdout
     for words in ("tells apart", "opposite", "does nothing", "no examples", "2 of 2"):

@@ -21,7 +21,7 @@ from cai.judging import Judge, Question
 from cai.judging.prompt import load_prompt
 from cai.records import Group, Vote
 from cai.yamlfile import StrictModel
-from tests.judges.fakes import LEAST, Fake, group, judge, ranked, run
+from tests.judges.fakes import ANSWER, LEAST, Fake, group, judge, ranked, run
 
 NAMES = plugins.names("cai.judges")
 HEAVY = ("torch", "vllm", "openai", "transformers", "ray", "trl", "httpx", "numpy", "scipy", "pyarrow", "datasets")
@@ -129,7 +129,7 @@ def test_its_votes_are_the_same_in_another_run_and_survive_being_written(name: s
 
 
 def test_a_vote_says_what_was_asked(made: Judge) -> None:
-    question = Question("Which answer wastes less bread?", ("p1", "p2"), "helpful", 2.5)
+    question = Question("Which answer wastes less bread?", ("p1", "p2"), "helpful", 2.5, "Does it waste no bread?")
     generate = Fake()
     votes = votes_on(made, group(*TEXTS), generate, question)
     assert all(
@@ -140,7 +140,8 @@ def test_a_vote_says_what_was_asked(made: Judge) -> None:
         user = [
             message.content for message in request.prompt if not isinstance(message, str) and message.role == "user"
         ]
-        assert question.text in user[-1]
+        compares = len(ANSWER.findall(user[-1])) > 1
+        assert (question.text in user[-1], question.alone in user[-1]) == (compares, not compares)
     plain = votes_on(made, group(*TEXTS), Fake())
     other_axis = votes_on(made, group(*TEXTS), Fake(), Question(axis="honest"))
     assert not {vote.id for vote in votes} & {vote.id for vote in plain}
@@ -179,7 +180,7 @@ def test_what_stands_before_the_question_is_the_same_for_every_principle(made: J
     asked = []
     for text in ("Which answer is kinder?", "Which one is true?"):
         generate = Fake()
-        votes_on(made, group(*TEXTS[:2]), generate, Question(text))
+        votes_on(made, group(*TEXTS[:2]), generate, Question(text, alone=text))
         prompt = generate.asked[0].prompt
         assert not isinstance(prompt, str)
         asked.append("\n".join(message.content for message in prompt if message.role != "assistant"))

@@ -125,7 +125,7 @@ def test_ratings_that_were_not_seen_do_not_raise_the_expectation(serve: Callable
         engine = Engine({"judge": build(Config(url=serve(tokens), model="m"), seed=0)})
         try:
             made = rater(RatingConfig())
-            return await made.score(Prompt.make("Why?"), "Because.", Question(), engine.generate)
+            return await made.score(Prompt.make("Why?"), "Because.", "", engine.generate)
         finally:
             await engine.close()
 

@@ -22,7 +22,7 @@ DISTRIBUTIONS = st.lists(st.floats(1e-3, 1), min_size=10, max_size=10)
 
 
 def rate(generate: Fake, text: str = "In a bag.") -> rating.Rating:
-    return run(RATER.score(PROMPT, text, Question(), generate))
+    return run(RATER.score(PROMPT, text, "", generate))
 
 
 def only(*shares: float) -> Fake:
@@ -102,6 +102,16 @@ def test_pairs_are_decided_from_the_two_distributions() -> None:
     assert vote.raw[side]["p"] == pytest.approx([0, 0, 0.5, 0.5, 0, 0, 0, 0, 0, 0])
 
 
+def test_a_vote_is_of_what_is_asked_about_one_answer() -> None:
+    def voted(text: str = "Which is kinder?", alone: str = "Is it kind?") -> str:
+        question = Question(text, ("kind",), alone=alone)
+        (vote,) = run(judge("rating")(group("good", "bad"), question, Fake()))
+        return vote.id
+
+    assert voted() == voted(text="Which is the kinder one?")
+    assert voted() != voted(alone="Is it very kind?")
+
+
 @PROPERTY
 @given(DISTRIBUTIONS, DISTRIBUTIONS)
 def test_the_verdict_on_b_and_a_is_that_on_a_and_b(one: list[float], other: list[float]) -> None:
@@ -128,7 +138,7 @@ def test_the_scale_is_the_prompt_file_s(tmp_path: Path) -> None:
     path = tmp_path / "five.yaml"
     path.write_text(json.dumps({**load_prompt("rate").model_dump(mode="json"), "choices": list("12345")}))
     generate = only(0, 0, 0, 0, 1.0)
-    found = run(rating.rater(rating.Config(prompt=str(path))).score(PROMPT, "In a bag.", Question(), generate))
+    found = run(rating.rater(rating.Config(prompt=str(path))).score(PROMPT, "In a bag.", "", generate))
     assert found.expectation == pytest.approx(5)
     assert found.scaled == pytest.approx(1)
     assert len(generate.asked) == 1
@@ -139,4 +149,4 @@ def test_another_fault_of_the_choices_is_not_taken_for_the_ten() -> None:
         raise InputError("the choice '7' is more than one token")
 
     with pytest.raises(InputError, match="'7'"):
-        run(RATER.score(PROMPT, "In a bag.", Question(), refuses))  # type: ignore[arg-type]
+        run(RATER.score(PROMPT, "In a bag.", "", refuses))  # type: ignore[arg-type]

@@ -14,7 +14,6 @@ from pydantic import Field
 
 from cai.engine import Generate
 from cai.judges import rating
-from cai.judging import Question
 from cai.records import Messages, Prompt, content_hash
 from cai.training.base import TrainingError
 from cai.training.rewards import Ask, Tools
@@ -63,7 +62,7 @@ class Rating:
         return scores
 
     async def _one(self, prompt: Messages, answer: str, generate: Generate) -> Any:
-        return await self._rater.score(Prompt.make(prompt), answer, Question(self._config.question), generate)
+        return await self._rater.score(Prompt.make(prompt), answer, self._config.question, generate)
 
 
 def build(config: Config, tools: Tools) -> Rating:
