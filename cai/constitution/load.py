@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -72,6 +73,19 @@ class Constitution:
             [f.model_dump(mode="json") for f in self.few_shot],
         )
         return content_hash(said, *parts, self.templates.model_dump(mode="json"), self.system_prompt, self.rules)
+
+    def row(self) -> dict[str, Any]:
+        """JSON object that a run keeps as its `constitution.json`; `load_constitution` reads it.
+
+        `bound` says which principles take part and how: what a tag means depends on the folders that there were.
+        """
+        return {
+            "name": self.name,
+            "hash": self.hash,
+            "file": self.file.model_dump(mode="json"),
+            "principles": {b.id: b.principle.model_dump(mode="json") for b in self.principles},
+            "bound": [{"id": b.id, "weight": b.weight, "level": b.level.name} for b in self.principles],
+        }
 
     def with_system_prompt(self, text: str) -> Constitution:
         """The same with another system prompt; blank: none."""
@@ -273,18 +287,19 @@ def load_constitution(name: str | Path) -> Constitution:
 
 
 def _from_run(document: Document, path: Path) -> Constitution:
-    """From a run's `constitution.json`: `{"file", "principles": {id: principle}}`, as they were when the run began."""
+    """From a run's `constitution.json`, see `Constitution.row`; one of an older run has no `bound`."""
     data = document.data if isinstance(document.data, dict) else {}
     given = data.get("principles")
     try:
         file = ConstitutionFile.model_validate(data.get("file"))
         principles = [Principle.model_validate(each) for each in given.values()] if isinstance(given, dict) else []
-    except ValidationError as error:
+        selectors = [Selector.model_validate(each) for each in data.get("bound", ())] or file.principles
+    except (TypeError, ValidationError) as error:
         raise InputError("not the constitution of a run", where=str(path)) from error
-    by_id = {selector.id for selector in file.principles}
+    by_id = {selector.id for selector in selectors}
     ranks = {level.name: rank for rank, level in enumerate(file.levels)}
     bound: dict[str, Bound] = {}
-    for s in file.principles:
+    for s in selectors:
         for p in principles:
             if p.id not in bound and (p.id == s.id or (s.tag in p.tags and p.id not in by_id)):
                 bound[p.id] = Bound(p, s.weight, file.levels[ranks[s.level]], ranks[s.level])

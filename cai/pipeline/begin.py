@@ -19,12 +19,9 @@ from cai.store import read_rows, write_json, write_text
 
 def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None:
     """Make the folder of a new run, or check that the one there is this run."""
-    now, before = inputs(job), place.read_manifest()
-    differing: list[str] = []
+    before = place.read_manifest()
+    now, differing = changes(job, place, before)
     if before is not None:
-        old = before.get("inputs", {})
-        now = {**({"judge": old["judge"]} if "judge" in old else {}), **now}  # a recipe may leave it out for once
-        differing = runs.differences(_current(place, old, now), now)
         if differing and not update:
             raise RunError(
                 f"this run was made from other inputs; what differs: {', '.join(differing)}",
@@ -48,13 +45,7 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
     place.path.mkdir(parents=True, exist_ok=True)
     found = snapshot(job, place, once_read=set_aside)
     tell(found, job, place, report)
-    constitution = {
-        "name": job.constitution.name,
-        "hash": job.constitution.hash,
-        "file": job.constitution.file.model_dump(mode="json"),
-        "principles": {b.id: b.principle.model_dump(mode="json") for b in job.constitution.principles},
-    }
-    write_json(place.constitution, constitution)
+    write_json(place.constitution, job.constitution.row())
     write_text(place.recipe, yaml.safe_dump(job.loaded.resolved(), sort_keys=False, allow_unicode=True))
     manifest = {
         "name": job.loaded.recipe.name,
@@ -64,6 +55,20 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
         **runs.environment(),
     }
     runs.write_manifest(place, manifest)  # last: a folder with a manifest is a run that has begun
+
+
+def changes(job: Job, place: RunFolder, before: dict[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
+    """The inputs of a run as they are now, and the names of those that differ from what it was made from.
+
+    Args:
+        before: its manifest; None of a run that has not begun.
+    """
+    now = inputs(job)
+    if before is None:
+        return now, []
+    old = before.get("inputs", {})
+    now = {**({"judge": old["judge"]} if "judge" in old else {}), **now}  # a recipe may leave it out for once
+    return now, runs.differences(_current(place, old, now), now)
 
 
 def _current(place: RunFolder, old: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

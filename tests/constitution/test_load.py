@@ -88,23 +88,35 @@ def test_unknown_names_get_the_nearest(project: Project) -> None:
         load_constitution("mine").get("honset")
 
 
-def test_a_run_keeps_the_constitution_it_used(project: Project) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_a_run_keeps_the_constitution_it_used(project: Project, older: bool) -> None:
     for name in ("a", "b", "c"):
         project.principle(name, tags=["t"], asks=f"Asks {name}.")
     project.constitution("x", [{"tag": "t", "weight": 2}, {"id": "b", "level": "rule"}])
     used = load_constitution("x")
-    snapshot = {
-        "file": used.file.model_dump(mode="json"),
-        "principles": {b.id: b.principle.model_dump(mode="json") for b in used.principles},
-    }
+    snapshot = used.row()
+    if older:
+        del snapshot["bound"]
     project.write("runs/one/constitution.json", json.dumps(snapshot))
     project.principle("a", tags=["t"], asks="Something else.")
     got = load_constitution("runs/one")
     assert got.principles == used.principles
     assert got.hash == used.hash != load_constitution("x").hash
-    project.write("runs/one/constitution.json", "{}")
-    with pytest.raises(InputError, match="not the constitution of a run"):
-        load_constitution("runs/one/constitution.json")
+    for broken in ({}, {**snapshot, "bound": 3}, {**snapshot, "bound": [3]}):
+        project.write("runs/one/constitution.json", json.dumps(broken))
+        with pytest.raises(InputError, match="not the constitution of a run"):
+            load_constitution("runs/one/constitution.json")
+
+
+def test_a_run_goes_on_to_take_a_tag_as_it_was_taken(project: Project, shipped: Path) -> None:
+    project.principle("mine", tags=["honesty"])
+    text = "id: theirs\ntitle: t\njudge: Which?\ntags: [honesty, harmlessness]\n"
+    project.write("shipped/principles/theirs.yaml", text)
+    used = load_constitution(project.constitution("x", [{"tag": "honesty", "weight": 5}, {"tag": "harmlessness"}]))
+    assert [(b.id, b.weight) for b in used.principles] == [("mine", 5.0), ("theirs", 1.0)]
+    project.write("runs/one/constitution.json", json.dumps(used.row()))
+    assert load_constitution("runs/one").principles == used.principles
+    assert load_constitution("runs/one").hash == used.hash
 
 
 def test_the_hash_covers_titles_only_where_they_stand_in_for_a_rule(make: Make) -> None:
