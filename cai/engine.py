@@ -124,7 +124,8 @@ class RetryPolicy:
     """Exponential backoff with full jitter, for errors that say they are retryable.
 
     A server's own Retry-After is obeyed up to `longest`. After `give_up_after` requests in a row to one backend have
-    failed for good, across all rows, it is taken for dead and the run stops, resumable.
+    failed for good, across all rows, it is asked a plain prompt; unless it answers that, it is taken for dead and the
+    run stops, resumable.
     """
 
     attempts: int = 6
@@ -159,12 +160,28 @@ class _Health:
         failures: all of them.
         outlived: of those, how many came before a request was begun that has been answered.
         last: the request that failed last.
+        asking: held by the one that asks whether it lives.
     """
 
     in_a_row: int = 0
     failures: int = 0
     outlived: int = 0
     last: Request | None = None
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def failing(self) -> bool:
+        return self.failures > self.outlived
+
+    def failed(self, request: Request) -> None:
+        self.in_a_row += 1
+        self.failures += 1
+        self.last = request
+
+    def answered(self, before: int) -> None:
+        """A request that was begun after so many failures has been answered."""
+        self.in_a_row = 0
+        self.outlived = max(self.outlived, before)
 
 
 class Engine:
@@ -207,7 +224,7 @@ class Engine:
 
         An answer to an older request says nothing; it may have been on its way when the backend died.
         """
-        return any(health.failures > health.outlived for health in self._health.values())
+        return any(health.failing for health in self._health.values())
 
     async def silence(self) -> CaiError | None:
         """What a failing backend says to the plainest prompt, asked a few times; None where each answers it once.
@@ -215,21 +232,31 @@ class Engine:
         Then they live, and their failures lay in what was asked.
         """
         for health in self._health.values():
-            if health.last is None or health.failures == health.outlived:
-                continue
-            plain = "Hello" if isinstance(health.last.prompt, str) else (Message("user", "Hello"),)
-            told: CaiError | None = None
-            for seed in range(3):
-                if told is not None:
-                    await self._pause(seed, told)
-                try:
-                    await self.backends[health.last.model].generate(replace(health.last, prompt=plain, seed=seed))
-                    break
-                except CaiError as error:
-                    told = error
-            else:
+            if health.failing and (told := await self._silence(health)) is not None:
                 return told
         return None
+
+    async def _silence(self, health: _Health) -> CaiError | None:
+        last = health.last
+        assert last is not None
+        plain: Messages | str = "Hello"
+        if not isinstance(last.prompt, str):
+            plain = (Message("user", "Hello"),)
+            if last.prompt[-1].role == "assistant":  # some servers refuse every reply that was begun for the model
+                plain = (*plain, Message("assistant", "Hello"))
+        told: CaiError | None = None
+        for seed in range(3):
+            if told is not None:
+                await self._pause(seed, told)
+            before = health.failures
+            try:
+                await self.backends[last.model].generate(replace(last, prompt=plain, seed=seed))
+            except CaiError as error:
+                told = error
+            else:
+                health.answered(before)
+                return None
+        return told
 
     def key(self, request: Request) -> str:
         """The hash under which a request's completion is logged: the model's fingerprint and all that was asked."""
@@ -311,23 +338,35 @@ class Engine:
             except BackendError as error:
                 if not error.retryable or attempt == policy.attempts:
                     self.usage.errors += 1
-                    health.in_a_row += 1
-                    health.failures += 1
-                    health.last = request
-                    if health.in_a_row >= policy.give_up_after:
-                        raise BackendDown(
-                            f"the last {health.in_a_row} requests all failed; the last said: {error.what}",
-                            where=error.where,
-                            mend=f"{error.mend or 'start the server again'}; then run the same command to go on",
-                        ) from error
+                    health.failed(request)
+                    await self._check(health)
                     raise
                 self.usage.retries += 1
                 await self._pause(attempt, error)
             else:
-                health.in_a_row = 0
-                health.outlived = max(health.outlived, before)
+                health.answered(before)
                 return completion
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _check(self, health: _Health) -> None:
+        """Raise `BackendDown` if too many requests in a row have failed and a plain prompt does too.
+
+        A backend that answers it lives, and refuses what it is asked. Of all rows that come here at once, one asks.
+        """
+        if health.in_a_row < self._retry.give_up_after:
+            return
+        async with health.asking:
+            failed = health.in_a_row
+            if failed < self._retry.give_up_after:  # another row has asked
+                return
+            told = await self._silence(health)
+        if told is not None:
+            raise BackendDown(
+                f"the last {failed} requests all failed, and even a plain prompt is not answered; "
+                f"the last said: {told.what}",
+                where=told.where,
+                mend=f"{told.mend or 'start the server again'}; then run the same command to go on",
+            ) from told
 
     async def _pause(self, attempt: int, error: CaiError) -> None:
         """Wait behind the attempt of that number, from 1, which failed with `error`."""

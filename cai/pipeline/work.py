@@ -206,7 +206,7 @@ class _Rows:
     def __init__(
         self, stage: Stage, total: int, done: int, journal: Log, report: Reporter, engine: Engine, in_flight: int
     ) -> None:
-        self._stage, self._total, self._before, self._done = stage, total, done, done
+        self._stage, self._total, self._done = stage, total, done
         self._journal, self._report, self._engine, self._in_flight = journal, report, engine, in_flight
         self._quarantined = self._unanswered = self._too_long = 0
 
@@ -251,17 +251,12 @@ class _Rows:
 
         Too few may have been left for the backend to be given up, and in a resumed run nothing else may be asked.
         """
-        error = failed[-1].error
-        assert isinstance(error, BackendError)
-        found: CaiError | None = error
-        told = "not one request of this stage was answered"
-        if self._before or self._engine.usage.fresh_requests or self._engine.usage.reused_requests:
-            self._report.say(f"the last {len(failed)} rows failed; asks a plain prompt, to tell whose fault it is")
-            found = await self._engine.silence()
-            told = f"the last {len(failed)} rows failed, and even a plain prompt is not answered"
+        self._report.say(f"the last {len(failed)} rows failed; asks a plain prompt, to tell whose fault it is")
+        found = await self._engine.silence()
         if found is not None:
             raise BackendDown(
-                f"{told}; the last said: {found.what}",
+                f"the last {len(failed)} rows failed, and even a plain prompt is not answered; "
+                f"the last said: {found.what}",
                 where=found.where,
                 mend=f"{found.mend or 'is the server up?'}; then run the same command",
             ) from found

@@ -129,7 +129,8 @@ def test_a_server_that_dies_stops_the_run_which_goes_on_when_it_is_back(
     result = cai("run", recipe, "--run-dir", folder)
     assert result.exit_code == 2
     error = result.stderr.splitlines()[-1]
-    assert error.startswith(f"cai: error: {server.url}: the last 6 requests all failed; the last said: the connection")
+    assert error.startswith(f"cai: error: {server.url}: the last 6 requests all failed, and even a plain prompt is ")
+    assert "; the last said: the connection failed" in error
     assert error.endswith("(start the server again; then run the same command to go on)")
     (attempt,) = rows(folder / "attempts.jsonl")
     assert attempt["ended"] == "failed"
@@ -228,6 +229,28 @@ def test_rows_that_a_living_server_does_not_answer_are_to_blame_though_nothing_e
         assert result.exit_code == 0, result.output
         assert reasons(folder) == {"backend": 1}
     assert rows(folder / "attempts.jsonl")[-1]["usage"]["fresh_requests"] == 0
+
+
+@pytest.mark.parametrize("limit", [3, 40])
+def test_a_living_server_that_refuses_every_prompt_is_not_gone(
+    recipe: Path, server: Server, tmp_path: Path, limit: int
+) -> None:
+    """As many as end a run where nothing is answered, or too few for that: each is asked once, whatever comes after."""
+    folder = tmp_path / "run"
+    asked: Counter[str] = Counter()
+
+    def act(request: Handler, number: int) -> Action | None:
+        asked[request.prompt] += 1
+        return status(400, "content policy") if request.prompt != "Hello" else None
+
+    server.act = act
+    few = ["--set", f"prompts=[{{path: {recipe.parent}/prompts.jsonl, limit: {limit}}}]"]
+    for _ in range(2):
+        result = cai("run", recipe, "--run-dir", folder, *few)
+        assert result.exit_code == 0, result.output
+        assert reasons(folder) == {"backend": limit}
+    assert asked.pop("Hello") <= limit // 6 + 1
+    assert [*asked.values()] == [1] * limit
 
 
 def test_a_short_outage_is_bridged(recipe: Path, server: Server, undisturbed: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from cai.engine import Completion, Engine, Generate, Request, RetryPolicy, Sampling, run_rows
 from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, PromptRefused
+from cai.records import Message
 from tests.engine.fake import BROKEN, FLAKY, QUICK, Fake, ask, collect, once, rows_of, run
 
 
@@ -62,8 +63,8 @@ def test_a_backend_that_answers_nothing_any_more_ends_the_run(error: BackendErro
     with pytest.raises(BackendDown) as caught:
         rows_of(range(1000), once, engine, in_flight=3)
     assert str(caught.value) == (
-        f"here: the last 5 requests all failed; the last said: {error.what} "
-        "(start the server again; then run the same command to go on)"
+        "here: the last 5 requests all failed, and even a plain prompt is not answered; "
+        f"the last said: {error.what} (start the server again; then run the same command to go on)"
     )
     assert caught.value.exit_code == 2
     assert len(backend.asked) < 50
@@ -121,7 +122,7 @@ def test_a_dead_backend_is_told_beside_one_that_lives() -> None:
 
     with pytest.raises(BackendDown, match="the last 5 requests all failed"):
         rows_of(range(100), both, engine, in_flight=1)
-    assert len(dead.asked) == 5
+    assert len(dead.asked) == 5 + 3, "and a plain prompt three times"
     assert engine.failing
 
 
@@ -137,6 +138,29 @@ def test_prompts_that_are_refused_are_no_outage_however_many() -> None:
     assert sum(end.error is refused for end in ended) == 79
     assert not engine.failing
     assert run(engine.silence()) is None
+
+
+@pytest.mark.parametrize(("in_flight", "most"), [(1, 100 / 5), (10, 100 / 5), (100, 1)])
+def test_requests_that_a_living_backend_fails_on_are_no_outage_however_many(in_flight: int, most: float) -> None:
+    backend = Fake(lambda request, number: BROKEN if request.prompt != "Hello" else None)
+    engine = Engine({"policy": backend}, retry=QUICK)
+    ended = rows_of(range(100), once, engine, in_flight=in_flight)
+    assert [end.error for end in ended] == [BROKEN] * 100
+    assert 1 <= sum(request.prompt == "Hello" for request in backend.asked) <= most, "one row asks for all that wait"
+    assert run(engine.silence()) is None
+    assert not engine.failing
+
+
+def test_a_backend_that_refuses_every_reply_begun_for_the_model_is_as_good_as_dead() -> None:
+    backend = Fake(lambda request, number: BROKEN if "assistant" in str(request.prompt) else None)
+    turns = (Message("system", "Judge."), Message("user", "A or B?"), Message("assistant", "It is"))
+
+    async def one(item: int, generate: Generate) -> None:
+        await generate(Request(turns, Sampling(max_tokens=8), seed=item))
+
+    with pytest.raises(BackendDown, match="even a plain prompt is not answered"):
+        rows_of(range(100), one, Engine({"policy": backend}, retry=QUICK))
+    assert backend.asked[-1].prompt == (Message("user", "Hello"), Message("assistant", "Hello"))
 
 
 @pytest.mark.parametrize("choices", [(), ("A", "B")])
