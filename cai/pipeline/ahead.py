@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 from cai import plugins
 from cai.engine import Generate
+from cai.errors import CaiError
 from cai.estimate import Estimate, estimate
+from cai.pipeline.begin import changes
 from cai.pipeline.job import Job
 from cai.pipeline.reading import Found, source_rows, warnings
 from cai.pipeline.work import reused_logs
@@ -19,8 +22,15 @@ from cai.stages import judge, revise, sample
 from cai.store import read_rows
 
 
-def dry_run(job: Job, folder: Path) -> Estimate:
-    """What a run would ask for, before any model loads; counts what its request log already holds as free."""
+def dry_run(job: Job, folder: Path, *, update: bool = False) -> Estimate:
+    """What a run would ask for, before any model loads; counts what its request log already holds as free.
+
+    Args:
+        update: the inputs of a run that is there have changed on purpose; else it is told that it would be refused.
+
+    Raises:
+        CaiError: the run that is there, or one that it reuses, cannot be read.
+    """
     place = RunFolder(folder)
     own = [place.requests] if place.requests.is_file() else []
     backend, config = job.loaded.models["policy"]
@@ -35,6 +45,11 @@ def dry_run(job: Job, folder: Path) -> Estimate:
         contexts={role: given.context for role, (_, given) in job.loaded.models.items() if hasattr(given, "context")},
     )
     told = [f"{label} holds no prompt" for label in files.empty] + warnings(files, job)
+    _, differing = changes(job, place, place.read_manifest())
+    if differing and not update:
+        told.append(
+            f"{folder} was made from other inputs: refused without --update; what differs: {', '.join(differing)}"
+        )
     return dataclasses.replace(found, unreadable=files.unreadable, warnings=tuple(told))
 
 
@@ -56,15 +71,16 @@ def _all_stages(job: Job) -> Callable[[Prompt, Generate], Awaitable[Any]]:
 
 
 def past_speeds(folder: Path, fingerprint: str) -> list[float]:
-    """Tokens per second of earlier attempts with the same model, in the runs beside this one."""
-    speeds = []
+    """Tokens per second of earlier attempts with the same model, in the runs beside this one that can be read."""
+    speeds: list[float] = []
     for path in sorted(folder.glob("*/manifest.json")):
         run = RunFolder(path.parent)
-        manifest = run.read_manifest() or {}
-        if manifest.get("inputs", {}).get("models", {}).get("policy") == fingerprint and run.attempts.is_file():
-            speeds += [
-                row["tokens_per_second"]
-                for row in read_rows(run.attempts)
-                if row.get("tokens_per_second", 0) > 0 and row.get("stage", "revise") != "judge"
-            ]
+        with contextlib.suppress(CaiError):  # what is wrong with another run is no reason not to tell of this one
+            manifest = run.read_manifest() or {}
+            if manifest.get("inputs", {}).get("models", {}).get("policy") == fingerprint and run.attempts.is_file():
+                speeds += [
+                    row["tokens_per_second"]
+                    for row in read_rows(run.attempts)
+                    if row.get("tokens_per_second", 0) > 0 and row.get("stage", "revise") != "judge"
+                ]
     return speeds

@@ -173,6 +173,25 @@ def test_dry_run_on_a_finished_run_finds_everything_in_its_log(project: Project)
     assert project.files() == before
 
 
+def test_dry_run_tells_what_the_run_itself_would_be_refused_for(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    changed = ("run", "recipe.yaml", "--dry-run", "--set", "seed=4", "--set", "revise.rounds=1")
+    told = cai(*changed).stderr
+    assert "warning: runs/small was made from other inputs: refused without --update" in told
+    assert "what differs: revise.rounds, seed\n" in told
+    assert "other inputs" not in cai(*changed, "--update").stderr
+    assert "other inputs" not in cai("run", "recipe.yaml", "--dry-run").stderr
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "attempts.jsonl"])
+def test_dry_run_passes_over_damaged_runs_beside_it(project: Project, file: str) -> None:
+    for name in ("whole", "torn"):
+        cai("run", "recipe.yaml", "--run-dir", f"runs/{name}")
+    (project.root / "runs/torn" / file).write_text("{torn\n")
+    found = json.loads(cai("run", "recipe.yaml", "--dry-run", "--json").stdout)
+    assert found["speed_from"].startswith("1 earlier attempt")
+
+
 def test_a_broken_recipe_is_told_place_by_place(project: Project) -> None:
     (project.root / "recipe.yaml").write_text(RECIPE.replace("seed: 3", "sead: 3").replace("rounds: 2", "rounds: many"))
     before = project.files()
