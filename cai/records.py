@@ -334,6 +334,32 @@ class HumanLabel(Record):
         return {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}.get(self.verdict)
 
 
+PLACES = 12
+"""Decimal places to which the labels of a preference are rounded, so that two halves are a half."""
+
+Said = Literal["ok", "tie", "abstain"]
+
+
+def verdict_of(p: float | None, p_tie: float, band: float = 0.0) -> Said:
+    """What a soft label says of two answers: that one is better (`ok`), that neither is, or nothing.
+
+    Args:
+        p: that one of them is better, a tie counting half; it does not matter which.
+        p_tie: the part of it that is said to be a tie. Where that is likelier than either answer, it is one.
+        band: a `p` nearer to 0.5 than this is a tie; exactly 0.5 always is.
+    """
+    if p is None:
+        return "abstain"
+    better = max(p, 1 - p)
+    near = better == 0.5 or round(better - 0.5, PLACES) < band
+    return "tie" if near or round(p_tie - (better - p_tie / 2), PLACES) > 0 else "ok"
+
+
+def margin_of(p: float | None) -> float:
+    """2 p - 1, rounded: a p of 0.6 has the margin 0.2 that people write; 0 where there is no label."""
+    return 0.0 if p is None else round(2 * p - 1, PLACES)
+
+
 @dataclass(frozen=True, slots=True)
 class Preference(Record):
     """What the votes on a comparison come to: a pure function of them and of the rule.
@@ -345,7 +371,7 @@ class Preference(Record):
         chosen, rejected: texts; where `p` is 0.5 the comparison's own order stands.
         p: soft label, the probability that `chosen` is better, at least 0.5; a tie counts half.
         p_tie: the part of it that is said to be a tie.
-        margin: 2 p - 1.
+        margin: 2 p - 1, see `margin_of`.
         agreement: share of the questions (principles, judges) whose soft label falls on the side of `chosen`; one that
             falls on neither counts half.
         flipped: share of the questions asked in both orders whose verdict changed with the order.
@@ -353,7 +379,8 @@ class Preference(Record):
         principle_ids: those whose verdicts count in `p`; where there is no verdict, those that were asked.
         votes: ids of all votes, those without a verdict too.
         source: `ai`, `human`, or how the two were merged.
-        status: `ok`; `tie` where `p` is 0.5; `abstain` where no vote has a verdict (`p` is then None).
+        status: `ok`; `tie` where a tie is the likeliest, or `p` is as near to 0.5 as the rule calls a tie (it keeps its
+            `p`); `abstain` where no vote has a verdict (`p` is then None). See `verdict_of`.
     """
 
     id: str

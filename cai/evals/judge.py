@@ -23,7 +23,7 @@ from cai.evals import stats
 from cai.evals.pairs import Label, LabelledPair
 from cai.evals.people import people
 from cai.judging import Judge, Question
-from cai.records import Comparison, Group, Vote
+from cai.records import Comparison, Group, Vote, verdict_of
 from cai.stages.prefer import Rule, preferences
 from cai.stages.votestats import VoteTally
 
@@ -71,7 +71,7 @@ class Outcome:
         p = self.p_chosen
         if p is None:
             return None
-        if p == 0.5 or self.p_tie > max(p, 1 - p) - self.p_tie / 2:
+        if verdict_of(p, self.p_tie) == "tie":
             return "tie"
         return "chosen" if p > 0.5 else "rejected"
 

@@ -7,7 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cai.errors import InputError
-from cai.records import Candidate, Group, Message, Messages, Preference, Prompt, content_hash, messages_from
+from cai.records import (
+    PLACES,
+    Candidate,
+    Group,
+    Message,
+    Messages,
+    Preference,
+    Prompt,
+    content_hash,
+    margin_of,
+    messages_from,
+    verdict_of,
+)
 
 Row = dict[str, Any]
 
@@ -166,7 +178,7 @@ def labelled(messages: Messages, chosen: str, rejected: str, *, where: str, **kn
     if "p" not in known:
         if given is not None and not 0 <= given <= 1:
             raise InputError(f"margin {given} is not 2 p - 1 of a probability; remove the column", where=where)
-        known["p"] = (1 + given) / 2 if given else 1.0
+        known["p"] = round((1 + given) / 2, PLACES) if given else 1.0
     p = known["p"]
     if not 0.5 <= p <= 1:
         raise InputError(f"p is {p}; the probability that chosen is better is 0.5 to 1", where=where)
@@ -190,9 +202,9 @@ def labelled(messages: Messages, chosen: str, rejected: str, *, where: str, **kn
         "principle_ids": (),
         "votes": (),
         "source": "label",
-        "status": "tie" if p == 0.5 else "ok",
+        "status": verdict_of(p, known.get("p_tie", 0.0)),
         "tags": (),
     }
     values |= known
-    values["margin"] = 2 * p - 1
+    values["margin"] = margin_of(p)
     return Preference(messages=messages, chosen=chosen, rejected=rejected, **values)

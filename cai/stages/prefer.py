@@ -33,10 +33,9 @@ from dataclasses import dataclass
 from cai.errors import InputError
 from cai.judging import panels
 from cai.judging.ranking import ranking
-from cai.records import Comparison, Group, Preference, Vote, content_hash
+from cai.records import PLACES, Comparison, Group, Preference, Vote, content_hash, margin_of, verdict_of
 
-_PLACES = 12
-_SUREST = math.log(10**_PLACES)
+_SUREST = math.log(10**PLACES)
 """Log-odds beyond which a label of so many places is 0 or 1: one rotation counts no more, however sure it is."""
 
 
@@ -47,7 +46,8 @@ class Rule:
     Attributes:
         panel: how the judges are combined, see `cai.judging.panels.combine`.
         need_both: a question that was asked in both orders needs a verdict each time (each rotation of a list).
-        tie_band: a label nearer to 0.5 than this is a tie (`status`), and keeps its probability.
+        tie_band: a label nearer to 0.5 than this is a tie (`status`), and keeps its probability; so is one of which a
+            tie is the likeliest, whatever the band.
         slope, offset: of the judge's calibration, logit p' = slope * logit p + offset; 1 and 0 leave p as it is.
 
     Raises:
@@ -190,7 +190,7 @@ def p_of(vote: Vote) -> float | None:
     p = vote.p_a + vote.p_tie / 2
     if not (0 <= vote.p_a <= 1 and 0 <= vote.p_tie <= 1 and p <= 1 + 1e-9):
         raise InputError(f"p_a {vote.p_a} with p_tie {vote.p_tie} is not a probability", where=f"vote {vote.id}")
-    return round(min(p, 1.0), _PLACES)
+    return round(min(p, 1.0), PLACES)
 
 
 def side(p: float) -> int:
@@ -230,8 +230,8 @@ def _averaged(labels: Sequence[tuple[Vote, float]]) -> float:
     odds = [_log_odds(vote) for vote, _ in labels]
     known = [each for each in odds if each is not None]
     if len(known) < len(labels):
-        return round(_mean([p for _, p in labels]), _PLACES)
-    return round(0.5 * (1 + math.tanh(_mean(known) / 2)), _PLACES)  # the logistic function
+        return round(_mean([p for _, p in labels]), PLACES)
+    return round(0.5 * (1 + math.tanh(_mean(known) / 2)), PLACES)  # the logistic function
 
 
 def _log_odds(vote: Vote) -> float | None:
@@ -255,15 +255,13 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
     p_a = None
     if judged:
         combined = panels.combine([p for p, _ in judged], rule.panel)
-        p_a = round(rule.calibrated(combined) if used is real else combined, _PLACES)
+        p_a = round(rule.calibrated(combined) if used is real else combined, PLACES)
     p_tie = 0.0
     swap = p_a is not None and p_a < 0.5
-    p = None if p_a is None else round(max(p_a, 1 - p_a), _PLACES)
-    status = "abstain"
+    p = None if p_a is None else round(max(p_a, 1 - p_a), PLACES)
     if p is not None:
         # Rules other than the mean move p, but can leave to a tie at most what p leaves room for.
-        p_tie = round(min(_mean([tie for _, tie in judged]), 2 * (1 - p)), _PLACES)
-        status = "tie" if p == 0.5 or round(p - 0.5, _PLACES) < rule.tie_band else "ok"
+        p_tie = round(min(_mean([tie for _, tie in judged]), 2 * (1 - p)), PLACES)
     chosen, rejected = (comparison.b, comparison.a) if swap else (comparison.a, comparison.b)
     both = [each.flipped for each in answers if each.flipped is not None]
     return Preference(
@@ -278,14 +276,14 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
         rejected_id=rejected.id,
         p=p,
         p_tie=p_tie,
-        margin=2 * p - 1 if p is not None else 0.0,
+        margin=margin_of(p),
         agreement=_mean([0.5 + side(a.p) * (-0.5 if swap else 0.5) for a in answers]) if answers else 0.0,
         flipped=sum(both) / len(both) if both else 0.0,
         weight=weight,
         axis=axis,
         principle_ids=tuple(sorted({name for names in counted for name in names})),
         votes=tuple(vote.id for vote in votes),
-        status=status,
+        status=verdict_of(p, p_tie, rule.tie_band),
         tags=comparison.prompt.tags,
     )
 
@@ -300,7 +298,7 @@ def _by_judge(answers: Iterable[Answer]) -> list[tuple[float, float]]:
         total = math.fsum(each.weight for each in asked)
         p = math.fsum(each.p * each.weight for each in asked) / total
         p_tie = math.fsum(each.p_tie * each.weight for each in asked) / total
-        found.append((round(clamped(p, p_tie, asked[0].clamp), _PLACES), p_tie))
+        found.append((round(clamped(p, p_tie, asked[0].clamp), PLACES), p_tie))
     return found
 
 

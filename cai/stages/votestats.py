@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cai.judging.panels import disagreement
-from cai.records import Group, Preference, Vote
+from cai.records import Group, Preference, Vote, verdict_of
 from cai.stages.prefer import by_question, orders, p_of, side
 
 
@@ -114,9 +114,8 @@ class _Sums:
         if p is None:
             self.failures[vote.error or "no_verdict"] += 1
             return
-        p_a = vote.p_a or 0.0
         self.verdicts += 1
-        self.ties += p == 0.5 or vote.p_tie > max(p_a, 1 - p_a - vote.p_tie)
+        self.ties += verdict_of(p, vote.p_tie) == "tie"
         self.decided += abs(p - 0.5)
         if vote.order:
             p_first = p if vote.order == "ab" else 1 - p

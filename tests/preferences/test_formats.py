@@ -132,6 +132,12 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 GOOD, POOR = ([{"role": "assistant", "content": text}] for text in ("good", "poor"))
 
 
+def test_a_row_without_a_status_is_a_tie_where_that_is_the_likeliest() -> None:
+    row = {"prompt": "Hi", "chosen": "good", "rejected": "poor", "p": 0.6}
+    for p_tie, status in ((0.3, "ok"), (0.7, "tie")):
+        assert formats.detect(row).read_rows([row | {"p_tie": p_tie}], where="x").status == status
+
+
 @pytest.mark.parametrize(
     ("row", "name"),
     [

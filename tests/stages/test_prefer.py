@@ -69,7 +69,7 @@ def label(*votes: Vote, **rule: Any) -> Preference:
 
 def test_both_orders_are_averaged_and_the_better_answer_is_chosen() -> None:
     found = label(vote(0.9), vote(0.5, "ba"))
-    assert (found.p, found.margin, found.status) == (0.7, 2 * 0.7 - 1, "ok")
+    assert (found.p, found.margin, found.status) == (0.7, 0.4, "ok")
     assert (found.chosen, found.chosen_id) == (COMPARISON.a.text, COMPARISON.a.id)
     assert (found.rejected, found.rejected_id) == (COMPARISON.b.text, COMPARISON.b.id)
     assert found.votes == tuple(sorted([vote(0.9).id, vote(0.5, "ba").id]))
@@ -247,6 +247,13 @@ def test_a_label_within_the_band_is_a_tie_and_keeps_its_probability() -> None:
     assert label(vote(0.6), tie_band=0.1).status == "ok"  # the band's edge is outside
 
 
+def test_where_a_tie_is_likelier_than_either_answer_it_is_one() -> None:
+    found = label(vote(0.3, p_tie=0.5))
+    assert (found.p, found.p_tie, found.status, found.chosen) == (0.55, 0.5, "tie", COMPARISON.a.text)
+    assert label(vote(0.2, p_tie=0.5)).status == "tie"
+    assert label(vote(0.4, p_tie=0.4)).status == "ok"  # as likely is not likelier
+
+
 def test_the_id_is_of_comparison_axis_and_rule_and_not_of_the_votes() -> None:
     assert label(vote(0.9)).id == label(vote(0.1)).id
     assert label(vote(0.9)).id != label(vote(0.9), panel="median").id
@@ -297,7 +304,7 @@ def test_what_is_judged_the_other_way_round_is_labelled_so_in_any_order_of_votes
     assert found.p is not None
     assert mirrored.p == pytest.approx(found.p, abs=1e-9)
     assert found.p >= 0.5
-    assert found.margin == 2 * found.p - 1
+    assert found.margin == round(2 * found.p - 1, 12)
     if found.p - 0.5 > 1e-9:
         assert {found.chosen, mirrored.chosen} == {COMPARISON.a.text, COMPARISON.b.text}
         assert mirrored.agreement == pytest.approx(found.agreement)

@@ -87,6 +87,11 @@ def test_each_reason(fields: dict[str, Any], changes: dict[str, Any], reason: st
     assert not reason or reason in REASONS
 
 
+def test_a_margin_is_the_number_that_people_write() -> None:
+    """0.6 to 0.4, as chain of thought is clamped: 2 * 0.6 - 1 is a little less than 0.2."""
+    assert reasons(made(p=0.6), min_margin=0.2, max_margin=0.2) == [""]
+
+
 def test_texts_that_the_file_could_not_tell_apart_are_identical() -> None:
     assert reasons(made(chosen="x\ud800", rejected="x\udfff")) == ["identical"]
 
