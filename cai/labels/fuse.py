@@ -69,12 +69,14 @@ class Decided:
         vote_weight: shape (votes,): pseudo-count (counts), or log-likelihood ratio towards a (fused), of each vote.
         ai_weight: shape (n,), the same of the judge.
         ai: shape (n,), the judge's probability as it was used.
+        p_tie: shape (n,), the part of `p` that people's ties are, 0 where nobody spoke.
     """
 
     p: Array
     vote_weight: Array
     ai_weight: Array
     ai: Array
+    p_tie: Array
 
 
 def ballot(
@@ -131,6 +133,7 @@ def _counts(policy: Policy, given: Ballot) -> Decided:
     y = np.array([1.0, 0.5, 0.0])[table.label]
     total = np.bincount(table.task, weights=weight, minlength=n)
     said = np.bincount(table.task, weights=weight * y, minlength=n)
+    tied = np.bincount(table.task, weights=weight * (table.label == TIE), minlength=n)
     count = np.bincount(table.task, minlength=n)
     ai = together(given.ai)
     kappa = np.where(count >= policy.min_votes, policy.kappa, policy.kappa_few)
@@ -138,7 +141,8 @@ def _counts(policy: Policy, given: Ballot) -> Decided:
     kappa = np.where(np.isnan(ai), 0.0, kappa)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = (said + kappa * np.where(np.isnan(ai), 0.0, ai)) / (total + kappa)
-    return Decided(np.where(total + kappa > 0, p, np.nan), weight, kappa, ai)
+        p_tie = np.where(total > 0, tied / (total + kappa), 0.0)
+    return Decided(np.where(total + kappa > 0, p, np.nan), weight, kappa, ai, p_tie)
 
 
 def _em(policy: Policy, given: Ballot) -> Decided:
@@ -146,15 +150,16 @@ def _em(policy: Policy, given: Ballot) -> Decided:
     ai = together(given.ai)
     p = np.where(np.isnan(ai) | (not policy.ai_alone), np.nan, ai)
     ai_weight = np.where(np.isnan(p), 0.0, 1.0)
-    weight = np.zeros(len(table))
+    weight, p_tie = np.zeros(len(table)), np.zeros(len(given.prompts))
     if len(table):
         voted, task = np.unique(table.task, return_inverse=True)
         compact = VoteTable(task, table.worker, table.label, tuple(map(str, voted)), table.workers, LABELS)
         found = dawid_skene(compact)
         p[voted] = found.p[:, A] + found.p[:, TIE] / 2
+        p_tie[voted] = found.p[:, TIE]
         ai_weight[voted] = 0.0
         weight = found.reliability[table.worker]
-    return Decided(p, weight, ai_weight, ai)
+    return Decided(p, weight, ai_weight, ai, p_tie)
 
 
 def _fused(policy: Policy, given: Ballot) -> Decided:
@@ -185,7 +190,7 @@ def _fused(policy: Policy, given: Ballot) -> Decided:
     usable = (count > 0) | (heard & policy.ai_alone)
     # A tie says nothing of which side is right, but that neither is: it has its share of the probability.
     p = (1 - tied) * _sigmoid(total) + tied / 2
-    return Decided(np.where(usable, p, np.nan), ratio, evidence, np.where(heard, _sigmoid(evidence), np.nan))
+    return Decided(np.where(usable, p, np.nan), ratio, evidence, np.where(heard, _sigmoid(evidence), np.nan), tied)
 
 
 def judge_logits(given: Ballot) -> Array:

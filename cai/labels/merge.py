@@ -21,10 +21,9 @@ from cai.labels.fuse import Ballot, Decided, ballot, decide
 from cai.labels.items import Item, by_id, items_of, p_of_a
 from cai.labels.policy import Policy
 from cai.labels.table import SAID
-from cai.records import HumanLabel, Preference, Quarantined, content_hash
+from cai.records import PLACES, HumanLabel, Preference, Quarantined, content_hash, margin_of, verdict_of
 
 BOTH_BAD = "both_bad"
-PLACES = 12
 HELD_OUT = 30
 """Items with several votes below which policies are not compared on held-out votes."""
 
@@ -39,7 +38,8 @@ class Merged:
     """What came of it.
 
     Attributes:
-        preferences: one a comparison and axis, in the order of the AI's, then those that only people spoke on.
+        preferences: one a comparison and axis; those of a prompt together, in the order of the AI's, and behind them
+            those that only people spoke on.
         explained: a row each, under the preference's id: what each vote and the judge contributed.
         quarantined: those set aside; they are among the preferences as `abstain`.
         report: counts, how people and judge agree, held-out accuracy of policies.
@@ -53,7 +53,14 @@ class Merged:
     warnings: tuple[str, ...] = ()
 
 
-def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Sequence[Preference]) -> Merged:
+def merge(
+    name: str,
+    policy: Policy,
+    events: Iterable[HumanLabel],
+    judged: Sequence[Preference],
+    *,
+    tie_band: float = 0.0,
+) -> Merged:
     """Merge label events into the preferences of a judge.
 
     Args:
@@ -61,6 +68,7 @@ def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Seque
         events: all of the log; what counts of them is `events.effective`. Labels of comparisons that are not among
             `judged` are counted as unknown and play no part. Those of gold items are no votes: what is right is known
             there. They weigh the people in a policy by reliability.
+        tie_band: of the rule that made `judged`; what lies in it is a tie, whoever said it.
     """
     items = by_id(items_of(judged))
     said: dict[tuple[str, str], list[HumanLabel]] = {}
@@ -80,6 +88,8 @@ def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Seque
     sizes = {row.comparison_id: row.weight for row in judged}
     for comparison_id, axis in said:
         rows.setdefault((comparison_id, axis), _blank(items[comparison_id], axis, sizes[comparison_id]))
+    prompts = {name: number for number, name in enumerate(dict.fromkeys(row.prompt_id for row in judged))}
+    rows = dict(sorted(rows.items(), key=lambda item: prompts[item[1].prompt_id]))
     made: dict[tuple[str, str], tuple[Preference, dict[str, Any], Quarantined | None]] = {}
     held_out: dict[str, Any] = {}
     for axis in sorted({axis for _, axis in rows}):
@@ -90,7 +100,7 @@ def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Seque
         for number, key in enumerate(keys):
             weights = decided.vote_weight[start[number] : start[number + 1]]
             labels = sorted(said.get(key, ()), key=lambda label: (label.annotator, label.id))
-            made[key] = _one(name, policy, rows[key], items[key[0]], labels, decided, number, weights)
+            made[key] = _one(name, policy, rows[key], items[key[0]], labels, decided, number, weights, tie_band)
         held_out[axis] = compare_held_out(policy, given)
     ordered = [made[key] for key in rows]
     preferences = tuple(row for row, _, _ in ordered)
@@ -108,7 +118,7 @@ def merge(name: str, policy: Policy, events: Iterable[HumanLabel], judged: Seque
         "gold": sum(map(len, gold.values())),
         "quarantined": _count(row.reason for row in aside),
         "changed": sum(
-            old.p is not None and row.p is not None and old.chosen != row.chosen and row.status == "ok"
+            old.status == row.status == "ok" and old.chosen != row.chosen
             for row, old in zip(preferences, rows.values(), strict=True)
         ),
         "held_out": {axis: row for axis, row in held_out.items() if row},
@@ -167,6 +177,7 @@ def _one(
     decided: Decided,
     number: int,
     weights: Any,
+    tie_band: float,
 ) -> tuple[Preference, dict[str, Any], Quarantined | None]:
     counted = _counted(labels)
     raw = float(decided.p[number])
@@ -185,13 +196,13 @@ def _one(
     swap = p_a is not None and p_a < 0.5
     chosen, rejected = (item.b, item.a) if swap else (item.a, item.b)
     p = None if p_a is None else round(max(p_a, 1 - p_a), PLACES)
-    ties = sum(SAID[label.verdict] == "tie" for label in counted)
-    tie = ties / len(counted) if counted else row.p_tie
+    tie = float(decided.p_tie[number]) if counted else row.p_tie
+    p_tie = 0.0 if p is None else round(min(tie, 2 * (1 - p)), PLACES)
     used_ai = ai is not None and ai_weight != 0 and not even
     source = "human+ai" if counted and used_ai else "human" if counted else "ai"
     sides = [label.y for label in counted if label.y is not None]
     preference = Preference(
-        id=content_hash(row.comparison_id, row.axis, policy.digest),
+        id=content_hash(row.comparison_id, row.axis, policy.digest, tie_band),
         comparison_id=row.comparison_id,
         group_id=row.group_id,
         prompt_id=row.prompt_id,
@@ -201,8 +212,8 @@ def _one(
         chosen_id=chosen.id,
         rejected_id=rejected.id,
         p=p,
-        p_tie=0.0 if p is None else round(min(tie, 2 * (1 - p)), PLACES),
-        margin=0.0 if p is None else 2 * p - 1,
+        p_tie=p_tie,
+        margin=margin_of(p),
         agreement=sum(1 - abs(y - (0.0 if swap else 1.0)) for y in sides) / len(sides) if sides else row.agreement,
         flipped=row.flipped,
         weight=row.weight,
@@ -210,7 +221,7 @@ def _one(
         principle_ids=row.principle_ids,
         votes=(*(label.id for label in labels), *row.votes),
         source=source,
-        status="abstain" if p is None else "tie" if p == 0.5 else "ok",
+        status=verdict_of(p, p_tie, tie_band),
         tags=tags,
     )
     parts = [

@@ -71,7 +71,8 @@ def write_preferences(
     are removed): `datasets` cannot load an empty one.
 
     Args:
-        choices: those that are rows, as `select` gives them, a prompt's together; any other is an error.
+        choices: those that are rows, as `select` gives them, a prompt's together (they are counted by where the next
+            begins); any other is an error.
         format: a name from `cai.preferences.formats`.
         rename: names of columns to write instead of the format's, by those (OpenRLHF's `--chosen_key`, ...).
         row_group: rows in a Parquet row group.

@@ -61,6 +61,31 @@ def test_ties_of_people_draw_the_fused_policy_to_a_tie() -> None:
     assert after(fused, "tie", "tie", ai=0.2).p_tie > 0.9
 
 
+def test_where_people_see_no_difference_it_is_a_tie_though_the_judge_leans() -> None:
+    _, human_first = load_policy("human_first")
+    both = after(human_first, "tie", "tie", ai=0.66)
+    assert (both.status, both.p, both.p_tie) == ("tie", pytest.approx(1.165 / 2.25), pytest.approx(2 / 2.25))
+    one = after(human_first, "a", "tie", ai=0.55)  # the judge's quarter of a vote too is no tie
+    assert (one.status, one.p_tie) == ("ok", pytest.approx(1 / 2.25))
+
+
+def test_the_runs_band_holds_for_what_is_merged() -> None:
+    name, policy = load_policy("human_first")
+    assert {row.status for row in merge(name, policy, [], judged(2), tie_band=0.4).preferences} == {"ok"}
+    assert {row.status for row in merge(name, policy, [], judged(2), tie_band=0.45).preferences} == {"tie"}
+
+
+def test_rows_of_a_prompt_stay_together_and_what_the_judge_left_open_is_not_changed() -> None:
+    rows = [replace(row, p=0.5, status="tie") for row in judged(3) if row.axis == "helpful"]
+    name, policy = load_policy("human_first")
+    events = [label(row.comparison_id, axis, "p", "b") for row in rows for axis in ("helpful", "honest")]
+    found = merge(name, policy, events, rows)
+    assert [row.prompt_id for row in found.preferences] == [row.prompt_id for row in rows for _ in range(2)]
+    assert [row.axis for row in found.preferences] == ["helpful", "honest"] * 3
+    assert found.report["changed"] == 0
+    assert merge(name, policy, events, [replace(row, p=0.7, status="ok") for row in rows]).report["changed"] == 3
+
+
 def test_what_the_shipped_policies_say_they_do(tmp_path: Path) -> None:
     splits = {name: load_policy(name)[1].split for name in names()}
     assert splits == {
