@@ -36,8 +36,8 @@ def read_preferences(
         broken: receives the error of each row that cannot be read, and reading goes on. Without, the first one ends it.
 
     Raises:
-        InputError: nothing at `path`, an unknown format, or (without `broken`) a row that is not what it has to be,
-            with file and line.
+        InputError: nothing at `path`, an unknown format, a file that is torn or corrupt (nobody knows how many rows are
+            lost), or (without `broken`) a row that is not what it has to be, with file and line.
     """
     back = {new: old for old, new in (rename or {}).items()}
     chosen = None if format == "auto" else formats.load(format)
@@ -88,6 +88,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | InputError]]:
         return
     for line in text_lines(path):
         if isinstance(line, BadRow):
+            if line.torn:
+                raise line.error()
             yield line.where, InputError(line.reason, where=line.where)
             continue
         number, text = line
@@ -111,7 +113,7 @@ def _is_parquet(path: Path) -> bool:
         raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from error
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | InputError]]:
+def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     import pyarrow.parquet
 
     number = 0
@@ -122,5 +124,4 @@ def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | InputError]]
                     number += 1
                     yield f"{path}:{number}", row
     except READ_ERRORS as error:
-        where = f"{path}:{number + 1}"
-        yield where, InputError(f"torn or corrupt from here on ({error})", where=where)
+        raise InputError(f"torn or corrupt from here on ({error})", where=f"{path}:{number + 1}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from cai.records import Message, Messages, Preference, content_hash, messages_fr
 from cai.store import read_rows
 
 SPLITS = ("train", "test")
+ENDS = (".jsonl", ".jsonl.gz", ".parquet")
+"""Of the file of a split in a folder; the first that is there is read."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class PairSource:
         axes, sources: those taken; empty for all. People's helpfulness and AI harmlessness are two sources of a
             mixture.
         weight: of each of its rows in the loss.
+        own: whether this run wrote it: a row that cannot be read is then a fault, and ends the reading. Of what others
+            wrote such rows are left out and counted (HH-RLHF has one in a thousand).
     """
 
     name: str
@@ -37,6 +41,7 @@ class PairSource:
     sources: tuple[str, ...] = ()
     weight: float = 1.0
     test_fraction: float = 0.1
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,39 +87,47 @@ class Pairs:
     digest: str
 
 
-def read_pairs(sources: Sequence[PairSource], *, ties: bool, hard: bool = False) -> Pairs:
+def read_pairs(
+    sources: Sequence[PairSource], *, hard: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Pairs:
     """Read a mixture: labels of people and of a model on the same prompts, say, a folder and a file.
 
     Args:
-        ties: whether pairs with p = 0.5 are kept: a reward model learns from them, hard DPO cannot.
-        hard: whether labels are rounded to 1.
+        hard: whether labels are rounded to 1. Ties have no side to be rounded to and are left out then, also those that
+            lean to one; soft labels teach that they are ties.
+        say: is told of the rows of a source that cannot be read.
 
     Raises:
-        InputError: a file cannot be read, a pair's answers are identical, no pair is left, or two folders differ
-        in which split a prompt is in.
+        InputError: a file cannot be read, nor any row of a source, nor one of our own; no pair is left, or two folders
+            differ in which split a prompt is in.
     """
     if not sources:
         raise InputError("there are no preferences to train on", mend="run `cai judge`, or name `pairs` in the recipe")
     groups: dict[str, dict[tuple[str, str], list[tuple[Preference, PairSource]]]] = {split: {} for split in SPLITS}
     told: dict[str, Counter[str]] = {}
-    folders = {n: list(_folder_rows(source)) for n, source in enumerate(sources) if source.path.is_dir()}
+    unreadable: list[list[InputError]] = [[] for _ in sources]
+    folders = {n: list(_folder_rows(source, unreadable[n])) for n, source in enumerate(sources) if source.path.is_dir()}
     placed = {row.prompt_id: split for rows in folders.values() for split, row in rows}
     for number, source in enumerate(sources):
         counts = told.setdefault(source.name, Counter())
-        for split, row in folders[number] if number in folders else _file_rows(source, placed):
+        before, bad = counts.total(), unreadable[number]
+        for split, row in folders[number] if number in folders else _file_rows(source, placed, bad):
             if (source.axes and row.axis not in source.axes) or (source.sources and row.source not in source.sources):
                 counts["another axis or source"] += 1
                 continue
             if row.p is None:
                 counts["without a verdict"] += 1
                 continue
-            if row.chosen == row.rejected:
-                raise InputError("chosen and rejected are the same text", where=f"{source.path}: preference {row.id}")
-            if row.p == 0.5 and not ties:
+            if hard and (row.status == "tie" or row.p == 0.5):
                 counts["ties dropped"] += 1
                 continue
             counts[split] += 1
             groups[split].setdefault((source.name, _group(row)), []).append((row, source))
+        if bad:
+            if counts.total() == before:
+                raise bad[0]
+            counts["unreadable rows"] += len(bad)
+            say(f"{len(bad)} rows of {source.name} cannot be read and are left out; the first: {bad[0]}")
     parts = {split: tuple(_element(rows, hard) for rows in found.values()) for split, found in groups.items()}
     both = {e.prompt_id for e in parts["train"]} & {e.prompt_id for e in parts["test"]}
     if both:
@@ -137,24 +150,27 @@ def read_pairs(sources: Sequence[PairSource], *, ties: bool, hard: bool = False)
     return Pairs(parts["train"], parts["test"], mixture, digest)
 
 
-def _folder_rows(source: PairSource) -> Iterator[tuple[str, Preference]]:
+def _read(source: PairSource, file: Path, unreadable: list[InputError]) -> Iterator[Preference]:
+    for row in read_preferences(file, broken=None if source.own else unreadable.append):
+        if row.chosen == row.rejected:  # our own records are read as they stand
+            raise InputError("chosen and rejected are the same text", where=f"{file}: preference {row.id}")
+        yield row
+
+
+def _folder_rows(source: PairSource, unreadable: list[InputError]) -> Iterator[tuple[str, Preference]]:
     for split in SPLITS:
-        file = next(
-            (
-                source.path / f"{split}{end}"
-                for end in (".jsonl", ".parquet")
-                if (source.path / f"{split}{end}").is_file()
-            ),
-            None,
-        )
+        files = (source.path / f"{split}{end}" for end in ENDS)
+        file = next((file for file in files if file.is_file()), None)
         if file is not None:
-            yield from ((split, row) for row in read_preferences(file))
+            yield from ((split, row) for row in _read(source, file, unreadable))
         elif split == "train":
             raise InputError("has no train split", where=str(source.path), mend="run `cai judge` or `cai merge` first")
 
 
-def _file_rows(source: PairSource, placed: Mapping[str, str]) -> Iterator[tuple[str, Preference]]:
-    for row in read_preferences(source.path):
+def _file_rows(
+    source: PairSource, placed: Mapping[str, str], unreadable: list[InputError]
+) -> Iterator[tuple[str, Preference]]:
+    for row in _read(source, source.path, unreadable):
         drawn = "test" if held_out(row.prompt_id, source.test_fraction) else "train"
         yield placed.get(row.prompt_id, drawn), row
 
@@ -178,7 +194,7 @@ def _element(rows: Sequence[tuple[Preference, PairSource]], hard: bool) -> Eleme
     for row, source in rows:
         first, second = (answers.setdefault(text, len(answers)) for text in (row.chosen, row.rejected))
         assert row.p is not None
-        p = 1.0 if hard and row.p != 0.5 else row.p
+        p = 1.0 if hard else row.p
         weight = source.weight * (1 / on_axis[row.axis] if unsaid else row.weight)
         pairs.append(Pair(first, second, p, weight, row.axis, row.source, row.id))
     first_row = rows[0][0]

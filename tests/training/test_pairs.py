@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def write(folder: Path, rows: list[Preference], *, test: int = 0) -> Path:
 
 
 def test_all_pairs_of_a_group_are_one_element(tmp_path: Path) -> None:
-    found = read_pairs([PairSource("ai", write(tmp_path / "trl", preferences(), test=3))], ties=True)
+    found = read_pairs([PairSource("ai", write(tmp_path / "trl", preferences(), test=3))])
     assert len(found.train) == 5
     assert len(found.test) == 1
     assert [len(e.pairs) for e in found.train] == [3] * 5
@@ -75,7 +76,7 @@ def test_a_mixture_is_filtered_weighted_and_told(tmp_path: Path) -> None:
         PairSource("ai", folder, axes=("harmless",)),
         PairSource("people", people, sources=("human",), weight=2.0),
     ]
-    found = read_pairs(sources, ties=True)
+    found = read_pairs(sources)
     assert found.mixture["sources"]["ai"]["another axis or source"] == 18
     assert found.mixture["train_pairs_by_axis"] == {"human/helpful": 9}
     assert found.train[0].pairs[0].weight == pytest.approx(2 / 3)
@@ -89,14 +90,14 @@ def test_a_file_follows_the_split_of_a_folder_over_the_same_prompts(tmp_path: Pa
     people = [dataclasses.replace(r, source="human") for r in preferences(60)]
     file = write(tmp_path / "people", people) / "train.jsonl"
     mixture = [PairSource("ai", folder, axes=("helpful",)), PairSource("people", file)]
-    found = read_pairs(mixture if folder_first else mixture[::-1], ties=True)
+    found = read_pairs(mixture if folder_first else mixture[::-1])
     held = {row.prompt_id for row in rows[-30:]}
     known = {row.prompt_id for row in rows}
     assert {e.prompt_id for e in found.test} & known == held
     assert found.mixture["sources"]["ai"]["test"] == 30
     new = [e.prompt_id for e in found.test if e.prompt_id not in known]
     assert 0 < len(new) < 10, "the others are held out by hash"
-    none = read_pairs([dataclasses.replace(mixture[0], axes=("harmless",)), mixture[1]], ties=True)
+    none = read_pairs([dataclasses.replace(mixture[0], axes=("harmless",)), mixture[1]])
     assert {e.prompt_id for e in none.test} & known == held
 
 
@@ -108,40 +109,70 @@ def test_pairs_of_a_prompt_are_one_element_in_a_file_without_groups(tmp_path: Pa
     lines = [row("say red", "red", "blue"), row("say red", "red", "no"), row("say red", "blue", "no")]
     plain.write_text("".join([*lines, row("say yes", "yes", "no")]), "utf-8")
     source = PairSource("others", plain, weight=2.0, test_fraction=0.0)
-    one, other = read_pairs([source], ties=True).train
+    one, other = read_pairs([source]).train
     assert [pair.weight for pair in one.pairs] == pytest.approx([2 / 3] * 3)
     assert [pair.weight for pair in other.pairs] == [2.0]
     assert one.answers == ("red", "blue", "no")
     weighted = tmp_path / "weighted.jsonl"
     weighted.write_text(row("say red", "red", "blue", weight=0.5) + row("say red", "red", "no", weight=0.25), "utf-8")
-    (kept,) = read_pairs([PairSource("others", weighted, test_fraction=0.0)], ties=True).train
+    (kept,) = read_pairs([PairSource("others", weighted, test_fraction=0.0)]).train
     assert [pair.weight for pair in kept.pairs] == [0.5, 0.25]  # what a file says of weights is taken as it is
 
 
-def test_ties_stay_for_a_reward_model_and_go_for_hard_labels(tmp_path: Path) -> None:
-    folder = write(tmp_path / "trl", [*preferences(2, p=0.5), *preferences(4, p=0.9)[6:]])
-    kept = read_pairs([PairSource("ai", folder)], ties=True)
-    assert {pair.p for e in kept.train for pair in e.pairs} == {0.5, 0.9}
-    hard = read_pairs([PairSource("ai", folder)], ties=False, hard=True)
+def test_ties_stay_for_soft_labels_and_go_for_hard_ones(tmp_path: Path) -> None:
+    leaning = [dataclasses.replace(row, status="tie") for row in preferences(2, p=0.52)[3:]]
+    folder = write(tmp_path / "trl", [*preferences(1, p=0.5), *leaning, *preferences(4, p=0.9)[6:]])
+    kept = read_pairs([PairSource("ai", folder)])
+    assert {pair.p for e in kept.train for pair in e.pairs} == {0.5, 0.52, 0.9}
+    hard = read_pairs([PairSource("ai", folder)], hard=True)
     assert {pair.p for e in hard.train for pair in e.pairs} == {1.0}
     assert hard.mixture["sources"]["ai"]["ties dropped"] == 6
 
 
+def test_rows_of_others_that_cannot_be_read_are_counted_and_told(tmp_path: Path) -> None:
+    """HH-RLHF's own layout, with the faults that it has."""
+
+    def row(question: str, answer: str, other: str = "No.") -> str:
+        talk = f"\n\nHuman: {question}\n\nAssistant: "
+        return json.dumps({"chosen": talk + answer, "rejected": talk + other}) + "\n"
+
+    bad = [row("Really?", "No."), json.dumps({"chosen": "nobody speaks", "rejected": "nor here"}) + "\n"]
+    folder, alone = tmp_path / "hh", tmp_path / "bad.jsonl"
+    folder.mkdir()
+    train = gzip.compress("".join([row("Is it?", "Yes."), *bad]).encode())
+    (folder / "train.jsonl.gz").write_bytes(train)
+    (folder / "test.jsonl.gz").write_bytes(gzip.compress(row("Was it?", "Yes.").encode()))
+    said: list[str] = []
+    found = read_pairs([PairSource("hh", folder)], say=said.append)
+    assert (len(found.train), len(found.test)) == (1, 1)
+    assert found.mixture["sources"]["hh"] == {"test": 1, "train": 1, "unreadable rows": 2, "weight": 1.0}
+    assert len(said) == 1
+    assert said[0].startswith("2 rows of hh cannot be read")
+    assert "train.jsonl.gz:2" in said[0]
+    alone.write_text("".join(bad), "utf-8")
+    for source in (PairSource("bad", alone), PairSource("ours", folder, own=True)):
+        with pytest.raises(InputError, match="same text"):
+            read_pairs([source])
+    (folder / "train.jsonl.gz").write_bytes(train[:-9])
+    with pytest.raises(InputError, match="torn"):
+        read_pairs([PairSource("hh", folder)])
+
+
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no preferences"):
-        read_pairs([], ties=True)
+        read_pairs([])
     with pytest.raises(InputError, match="no train split"):
-        read_pairs([PairSource("ai", tmp_path)], ties=True)
+        read_pairs([PairSource("ai", tmp_path)])
     folder = write(tmp_path / "same", preferences(1))
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text("utf-8").splitlines()]
     rows[0]["rejected"] = rows[0]["chosen"]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     with pytest.raises(InputError, match=r"same text|identical"):
-        read_pairs([PairSource("ai", folder)], ties=True)
+        read_pairs([PairSource("ai", folder, own=True)])
     folder = write(tmp_path / "both", preferences(2))
     (folder / "test.jsonl").write_bytes((folder / "train.jsonl").read_bytes())
     with pytest.raises(InputError, match="in train and test"):
-        read_pairs([PairSource("ai", folder)], ties=True)
+        read_pairs([PairSource("ai", folder)])
 
 
 def test_conversations_need_messages_and_an_answer(tmp_path: Path) -> None:
@@ -161,7 +192,7 @@ def test_encoding_leaves_out_what_is_too_long(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_rl.write_model(tmp_path / "model"))
-    found = read_pairs([PairSource("ai", write(tmp_path / "trl", preferences(4)))], ties=True)
+    found = read_pairs([PairSource("ai", write(tmp_path / "trl", preferences(4)))])
     kept, dropped = encode(found.train, tokenizer, longest=64)
     assert (len(kept), dropped) == (4, 0)
     prompt = tokenizer.decode(kept[0].prompt)

@@ -32,7 +32,7 @@ def parts(tmp_path: Path) -> Any:
     folder = tiny_rl.write_model(tmp_path / "model")
     rows = preferences(5, answers=2, p=1.0)
     data = write(tmp_path / "trl", rows)
-    found = read_pairs([PairSource("ai", data)], ties=True)
+    found = read_pairs([PairSource("ai", data)])
     tokenizer = load_tokenizer(folder)
     elements = [replace(e, pairs=(replace(e.pairs[0], p=1.0 - number % 2),)) for number, e in enumerate(found.train)]
     assert {e.pairs[0].p for e in elements} == {0.0, 1.0}
@@ -132,7 +132,7 @@ def test_soft_labels_by_hand() -> None:
 def test_a_group_counts_as_one_whatever_its_size(tmp_path: Path) -> None:
     folder = tiny_rl.write_model(tmp_path / "model")
     tokenizer = load_tokenizer(folder)
-    found = read_pairs([PairSource("ai", write(tmp_path / "trl", preferences(3, answers=4)))], ties=True)
+    found = read_pairs([PairSource("ai", write(tmp_path / "trl", preferences(3, answers=4)))])
     encoded, _ = encode(found.train, tokenizer, longest=128)
     batch = PairCollator(tokenizer.pad_token_id)([e.row() for e in encoded])
     assert batch["input_ids"].shape[0] == 12  # each answer once, not once a pair

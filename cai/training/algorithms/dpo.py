@@ -19,7 +19,7 @@ class Config(Settings):
     learning_rate: float = Field(1e-6, gt=0)
     beta: float = Field(0.1, gt=0, description="How strongly the policy is held to its parent.")
     soft: bool = Field(True, description="Train on the probability; false: on which side it falls, without ties.")
-    watch: WatchConfig = Field(WatchConfig(), description="Needs `gold` in the recipe's block.")
+    watch: WatchConfig = Field(WatchConfig(), description="Where the recipe's block names `gold`, or `every` is set.")
 
 
 def train(job: Job, config: Config) -> Outcome:
@@ -29,7 +29,7 @@ def train(job: Job, config: Config) -> Outcome:
         InputError: no pairs, identical answers, an empty split, no chat template, or another model.
         TrainingError: NaN loss.
     """
-    pairs = read_pairs(job.pairs, ties=config.soft, hard=not config.soft)
+    pairs = read_pairs(job.pairs, hard=not config.soft, say=job.say)
     check_parent(job.parent, "causal")
     tokenizer = load_tokenizer(job.parent)
     check_template(tokenizer, str(job.parent))

@@ -18,7 +18,7 @@ HELP = "Reward model on soft preference labels; reports whether it can be used."
 class Config(Settings):
     """Options of the reward model."""
 
-    soft: bool = Field(True, description="Train on the probability; false: on which side it falls.")
+    soft: bool = Field(True, description="Train on the probability; false: on which side it falls, without ties.")
     usable_from: float = Field(0.55, ge=0.5, le=1, description="Held-out accuracy below which PPO refuses it.")
 
 
@@ -29,7 +29,7 @@ def train(job: Job, config: Config) -> Outcome:
         InputError: no pairs, identical answers, an empty split, no chat template, or another model.
         TrainingError: NaN loss.
     """
-    pairs = read_pairs(job.pairs, ties=True, hard=not config.soft)
+    pairs = read_pairs(job.pairs, hard=not config.soft, say=job.say)
     check_parent(job.parent, "reward")
     tokenizer = load_tokenizer(job.parent)
     check_template(tokenizer, str(job.parent))
