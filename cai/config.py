@@ -15,6 +15,7 @@ from typing import Any
 from cai import plugins, yamlfile
 from cai.constitution.find import find_constitution
 from cai.errors import InputError
+from cai.judging.prompt import absolute_prompts
 from cai.recipe import ROLES, Recipe, models_named
 from cai.yamlfile import Document, InvalidFile, Loc, Problem, StrictModel
 
@@ -75,6 +76,7 @@ class LoadedRecipe:
 
             data["preferences"]["calibration"] = str(calibration_path(calibration, self.folder).resolve())
         for block in data["train"].values():
+            block |= {key: absolute_prompts(block[key], self.folder) for key in ("rewards", "gold")}
             for given in [block, *block["pairs"], *block["rewards"], *block["gold"].values()]:
                 for key in ("parent", "data", "path", "references"):
                     if given.get(key):
@@ -210,7 +212,7 @@ def _judge(document: _Document, recipe: Recipe, folder: Path) -> StrictModel | N
         config_type: type[StrictModel] = plugins.load("cai.judges", recipe.judge.method).Config
     except InputError as error:
         raise InvalidFile([document.problem(("judge", "method"), str(error))]) from error
-    options = _absolute_prompts(recipe.judge.options, folder)
+    options = absolute_prompts(recipe.judge.options, folder)
     return yamlfile.validate(document.below(("judge", "options"), options), config_type)
 
 
@@ -224,17 +226,6 @@ def _formats(document: _Document, recipe: Recipe) -> None:
             problems.append(document.problem(("preferences", "formats", index), str(error)))
     if problems:
         raise InvalidFile(problems)
-
-
-def _absolute_prompts(options: Any, folder: Path) -> Any:
-    if isinstance(options, Mapping):
-        return {
-            key: str((folder / Path(value).expanduser()).resolve())
-            if key == "prompt" and isinstance(value, str) and value.endswith((".yaml", ".yml"))
-            else _absolute_prompts(value, folder)
-            for key, value in options.items()
-        }
-    return [_absolute_prompts(value, folder) for value in options] if isinstance(options, list | tuple) else options
 
 
 def _unknown_models(document: _Document, recipe: Recipe) -> list[Problem]:

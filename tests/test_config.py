@@ -73,6 +73,7 @@ def test_every_fault_is_told_with_its_place(tmp_path: Path) -> None:
         ("scripted}", "scripted}\n  critic: critic", "6:11: no role 'critic' to share a model with"),
         ("scripted}", "scripted}\n  critic: [1]", "6:11: must be a mapping, or the name of another role"),
         ("- path: prompts.jsonl", "[]", "3:3: prompts: give at least 1"),
+        ("models:", "judge:\nmodels:", "4:7: judge: must be a mapping of keys to values, not nothing; keys: axes, method"),
         ("path:", "pth:", "3:5: unknown key 'pth'; did you mean 'path'?"),
     ],
 )
@@ -210,11 +211,16 @@ def test_rewards_and_gold_go_on_to_mean_the_same_files(tmp_path: Path) -> None:
     (tmp_path / "constitution").mkdir()
     own = tmp_path / "constitution" / "default.yaml"
     own.write_text("name: default\nprinciples: [{id: brevity}]\n")
-    train = "{rewards: [{kind: judge, constitution: default, references: r.jsonl}], gold: {g: {kind: model, path: rm}}}"
+    judge = "{kind: judge, constitution: default, references: r.jsonl, judge: {method: logprob, prompt: mine/j.yaml}}"
+    rating, named = "{kind: rating, prompt: mine/r.yml}", "{kind: rating, prompt: rate}"
+    train = f"{{rewards: [{judge}, {named}], gold: {{g: {{kind: model, path: rm}}, prompt: {rating}}}}}"
     block = load(tmp_path, RECIPE + f"train: {{ppo: {train}}}\n").resolved()["train"]["ppo"]
     assert block["rewards"][0]["constitution"] == str(own)
     assert block["rewards"][0]["references"] == str(tmp_path / "r.jsonl")
+    assert block["rewards"][0]["judge"]["prompt"] == str(tmp_path / "mine" / "j.yaml")
+    assert block["rewards"][1]["prompt"] == "rate"
     assert block["gold"]["g"]["path"] == str(tmp_path / "rm")
+    assert block["gold"]["prompt"]["prompt"] == str(tmp_path / "mine" / "r.yml")
 
 
 def test_a_run_is_found_from_the_current_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +17,8 @@ from cai.yamlfile import StrictModel
 
 PROMPTS = Path(__file__).parent.parent / "judges" / "prompts"
 SLOT = re.compile(r"\{(\w+)\}")
+FILES = (".yaml", ".yml")
+"""How a prompt that is given by its path ends; else it is a name."""
 
 
 class Shot(StrictModel):
@@ -127,7 +130,7 @@ def load_prompt(name: str) -> PromptFile:
         InputError: no such file; names the nearest. InvalidFile: every fault with its position.
     """
     path = Path(name).expanduser()
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in FILES:
         known = sorted(file.stem for file in PROMPTS.glob("*.yaml"))
         if name not in known:
             raise InputError(
@@ -135,6 +138,22 @@ def load_prompt(name: str) -> PromptFile:
             )
         path = PROMPTS / f"{name}.yaml"
     return yamlfile.validate(yamlfile.load(path), PromptFile)
+
+
+def absolute_prompts(options: Any, folder: Path) -> Any:
+    """A judge's options, or several judges', with the paths of prompt files, inner judges' too, made absolute.
+
+    Args:
+        folder: what they are relative to.
+    """
+    if isinstance(options, Mapping):
+        return {
+            key: str((folder / Path(value).expanduser()).resolve())
+            if key == "prompt" and isinstance(value, str) and value.endswith(FILES)
+            else absolute_prompts(value, folder)
+            for key, value in options.items()
+        }
+    return [absolute_prompts(value, folder) for value in options] if isinstance(options, list | tuple) else options
 
 
 def fill(template: str, slots: Mapping[str, str]) -> str:

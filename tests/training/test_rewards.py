@@ -17,6 +17,7 @@ from cai.constitution import load_constitution
 from cai.constitution.find import shipped_dir
 from cai.engine import Completion, Request
 from cai.errors import InputError
+from cai.judging.prompt import PROMPTS
 from cai.records import Message, Messages, Prompt
 from cai.training.base import TrainingError
 from cai.training.rewards import Tools, _combine, judge, rating, rules
@@ -116,6 +117,22 @@ def test_an_answer_that_cannot_be_rated_is_never_given_a_score(tmp_path: Path) -
     with pytest.raises(TrainingError, match=r"no rating \(low_mass\).*unread"):
         rating.build(rating.Config(), tools(tmp_path, lost))([ASKED], ["x"])
     assert rating.build(rating.Config(unread=-1.0), tools(tmp_path, lost))([ASKED], ["x"]) == [-1.0]
+
+
+def test_prompt_files_lie_beside_the_recipe_and_where_does_not_matter(tmp_path: Path) -> None:
+    path = references(tmp_path, (*ASKED, Message("assistant", "the reference")))
+    (tmp_path / "mine").mkdir()
+    for name in ("rate", "pair"):
+        shutil.copy(PROMPTS / f"{name}.yaml", tmp_path / "mine")
+    rated = [{}, {"prompt": "mine/rate.yaml"}, {"prompt": str(tmp_path / "mine" / "rate.yaml")}]
+    assert len({rating.build(rating.Config(**each), tools(tmp_path, Model(None))).id for each in rated}) == 1
+    pair = {"method": "logprob", "prompt": "mine/pair.yaml"}
+    for given in ({"method": "logprob"}, pair), ({"method": "panel", "members": [{"method": "cot"}, pair]},) * 2:
+        options = [{"references": path, "judge": each} for each in given]
+        built = [judge.build(judge.Config.model_validate(each), tools(tmp_path, Model(None))) for each in options]
+        assert len({each.id for each in built}) == 1
+    with pytest.raises(InputError, match=str(tmp_path / "none.yaml")):
+        rating.build(rating.Config(prompt="none.yaml"), tools(tmp_path, Model(None)))
 
 
 def references(folder: Path, *rows: Sequence[Message]) -> str:
@@ -232,6 +249,24 @@ def test_every_reward_has_config_and_build(name: str) -> None:
     module = plugins.load("cai.training.rewards", name)
     assert module.Config.model_config["extra"] == "forbid"
     assert callable(module.build)
+
+
+def test_a_reward_model_from_elsewhere_has_one_output_and_a_chat_template(tmp_path: Path) -> None:
+    from cai.training.rewards import model as reward_model
+
+    config, tokenizer = tmp_path / "config.json", tmp_path / "tokenizer_config.json"
+    classifier: dict[str, Any] = {"architectures": ["LlamaForSequenceClassification"]}
+    given = reward_model.Config(path=str(tmp_path))
+    for labels, outputs in (({}, 2), ({"id2label": {"0": "good", "1": "bad", "2": "ugly"}}, 3), ({"num_labels": 2}, 2)):
+        config.write_text(json.dumps(classifier | labels), "utf-8")
+        with pytest.raises(InputError, match=f"a classifier with {outputs} outputs"):
+            reward_model.build(given, tools(tmp_path))
+    config.write_text(json.dumps(classifier | {"id2label": {"0": "LABEL_0"}}), "utf-8")
+    tokenizer.write_text("{}", "utf-8")
+    with pytest.raises(InputError, match="no chat template"):
+        reward_model.build(given, tools(tmp_path))
+    tokenizer.write_text('{"chat_template": "{{ messages }}"}', "utf-8")
+    assert reward_model.build(given, tools(tmp_path)).name == "reward model"
 
 
 def test_reward_model_is_independent_of_padding(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Tools:
 
     Attributes:
         seed: of the run.
-        folder: what relative paths in options are relative to.
+        folder: what relative paths in options are relative to, those of judges' prompt files too.
         ask: by backend's name in the recipe (`judge`, ...): runs coroutines with that model behind every role.
         fingerprint: of the model behind such a name.
         reward_model: the checkpoint that the run's `train rm` made, if it did.

@@ -22,6 +22,7 @@ from cai.errors import InputError
 from cai.evals import judge as judging
 from cai.judging import Judge, Question
 from cai.judging.members import Inner, roles
+from cai.judging.prompt import absolute_prompts
 from cai.records import Candidate, Group, Messages, Prompt, content_hash, messages_from
 from cai.stages.judge import Plan, questions
 from cai.stages.prefer import Rule, p_of_a, preferences
@@ -139,7 +140,8 @@ def build(config: Config, tools: Tools) -> Preference:
     options = config.judge.config()
     model = tools.fingerprint(config.backend)
     models = dict.fromkeys(("judge", *roles(options)), model)
-    judge = config.judge.build(models, tools.seed)
+    inner = Inner.model_validate(absolute_prompts(config.judge.model_dump(), tools.folder))
+    judge = inner.build(models, tools.seed)
     references = read_references(tools, config.references)
     found = find_constitution(config.constitution, tools.folder) if config.constitution else None
     constitution = load_constitution(found) if found else None

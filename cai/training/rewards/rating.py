@@ -14,7 +14,9 @@ from pydantic import Field
 
 from cai.engine import Generate
 from cai.judges import rating
-from cai.records import Messages, Prompt, content_hash
+from cai.judging import judge_id
+from cai.judging.prompt import absolute_prompts
+from cai.records import Messages, Prompt
 from cai.training.base import TrainingError
 from cai.training.rewards import Ask, Tools
 from cai.yamlfile import StrictModel
@@ -37,14 +39,11 @@ class Rating:
 
     name = "rating"
 
-    def __init__(self, config: Config, ask: Ask, fingerprint: str) -> None:
+    def __init__(self, config: Config, rater: rating.Rater, ask: Ask, fingerprint: str) -> None:
         self._config = config
         self._ask = ask
-        self._rater = rating.rater(rating.Config(prompt=config.prompt, min_mass=config.min_mass))
-        self.id = content_hash(
-            "rating", config.model_dump(mode="json"), self._rater.prompt.model_dump(mode="json"), fingerprint
-        )
-
+        self._rater = rater
+        self.id = judge_id("rating reward", config, rater.prompt, [fingerprint])
         self.origin = {"model": fingerprint, "options": config.model_dump(mode="json")}
 
     def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
@@ -71,4 +70,6 @@ def build(config: Config, tools: Tools) -> Rating:
     Raises:
         InputError: no such prompt file, or no such backend.
     """
-    return Rating(config, tools.ask(config.backend), tools.fingerprint(config.backend))
+    options = absolute_prompts({"prompt": config.prompt, "min_mass": config.min_mass}, tools.folder)
+    rater = rating.rater(rating.Config.model_validate(options))
+    return Rating(config, rater, tools.ask(config.backend), tools.fingerprint(config.backend))
