@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ from cai.labels.merge import WHY_NOT, Merged, flips, merge
 from cai.labels.page.store import Store
 from cai.labels.policy import load_policy
 from cai.labels.table import VoteTable, votes_of
-from cai.pipeline import prepare
-from cai.pipeline.compared import read_preferences_of
-from cai.preferences import write_preferences
-from cai.records import HumanLabel, Preference
+from cai.pipeline import Job, prepare
+from cai.pipeline.compared import read_preferences_of, to_write
+from cai.preferences import formats, write_preferences
+from cai.records import HumanLabel, Preference, content_hash
 from cai.runs import RunFolder
-from cai.stages.select import select
+from cai.stages.select import SelectOptions, select
+from cai.stages.why import is_named
 from cai.store import Lock, encode, read_rows, replacing, write_json
 
 
@@ -289,19 +292,24 @@ def _over_axes(labels: Sequence[HumanLabel]) -> VoteTable:
 
 # --- merging ----------------------------------------------------------------------------------------------------------
 
+TRAINED_ON = "trl"
+"""The format of a run's own preferences that training reads."""
+
 
 def merged(run: Path, policy: str) -> Merged:
     """What a policy makes of a run's labels and judge; writes nothing."""
     place = runs.open_run(run)
     name, rule = load_policy(policy)
-    return merge(name, rule, events_of(place), judged(place))
+    band = load_recipe(place.recipe).recipe.preferences.tie_band
+    return merge(name, rule, events_of(place), judged(place), tie_band=band)
 
 
 def merge_run(run: Path, policy: str) -> dict[str, Any]:
     """Merge a run's labels into its preferences and write all that comes of it; the report.
 
     Writes `merged.jsonl`, `merge-explained.jsonl`, `merge-quarantine.jsonl`, `merge.json`, and the recipe's formats
-    under `preferences-merged/`. Equal inputs give equal bytes.
+    under `preferences-merged/`, besides `trl`, which training reads; those of earlier merges anew. Equal inputs give
+    equal bytes.
 
     Raises:
         InputError: no such run or policy, or nothing has been judged.
@@ -310,23 +318,66 @@ def merge_run(run: Path, policy: str) -> dict[str, Any]:
     place = runs.open_run(run)
     with Lock(place.path):
         found = merged(run, policy)
-        job = prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
+        job = _job(place)
         _write(place.merged, (row.row() for row in found.preferences))
         _write(place.merge_explained, found.explained)
         _write(place.merge_quarantine, (row.row() for row in found.quarantined))
         left_out: dict[str, int] = {}
         written = {}
-        for name in job.loaded.recipe.preferences.formats:
+        asked = (TRAINED_ON, *job.loaded.recipe.preferences.formats)
+        for name in to_write(asked, formats.names(), place.merged_data.joinpath):
             left_out.clear()
             choices = select(lambda: iter(found.preferences), job.select, left_out=left_out)
             written[name] = write_preferences(place.merged_data / name, choices, name).row()
         report = found.report | {
+            "made_of": _made_of(place, job.select),
             "warnings": list(found.warnings),
             "left_out": dict(sorted(left_out.items())),
             "formats": written,
         }
         write_json(place.merge_report, report)
         return report
+
+
+def training_data(place: RunFolder) -> Path:
+    """The preferences of a run as training reads them: merged with people's labels where `cai merge` was run.
+
+    Raises:
+        InputError: there are none, none in the format that training reads, or the merged ones were not made of the
+            run's present preferences and options.
+    """
+    if place.merged.is_file():
+        found = place.merged_data / TRAINED_ON
+        made_of = None
+        with contextlib.suppress(OSError, ValueError):
+            made_of = json.loads(place.merge_report.read_text("utf-8")).get("made_of")
+        if not found.is_dir() or made_of != _made_of(place, _job(place).select):
+            raise InputError(
+                "people's labels were merged into other preferences, or by other options, than the run has now",
+                where=str(place.merged_data),
+                mend=f"run `cai merge {place.path}` again",
+            )
+        return found
+    found = place.preference_data / TRAINED_ON
+    if not found.is_dir():
+        judged(place)  # says so where nothing was
+        raise InputError(
+            f"the run's preferences were not written in the format {TRAINED_ON}, which training reads",
+            where=str(place.preference_data),
+            mend=f"put {TRAINED_ON} among preferences.formats and run `cai export RECIPE --preferences`",
+        )
+    return found
+
+
+def _job(place: RunFolder) -> Job:
+    """The run's own recipe and constitution: the files may have been edited since."""
+    return prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
+
+
+def _made_of(place: RunFolder, options: SelectOptions) -> str:
+    """Digest of the judge's preferences of a run, and of what of them becomes a row."""
+    given = dataclasses.asdict(options) | {"axes": sorted(options.axes) if options.axes is not None else None}
+    return content_hash(given, [row.row() for row in judged(place)])
 
 
 def differ(run: Path, policy: str, other: str) -> list[dict[str, Any]]:
@@ -356,9 +407,19 @@ def told(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"  together p(a) = {row['p_a']:.3f}, chosen: {row['chosen']}"
 
 
-def explained(place: RunFolder, id: str) -> Iterator[dict[str, Any]]:
-    """What each vote contributed to the merged preferences that `id` names, by their own or their comparison's id."""
-    if place.merge_explained.is_file():
-        for row in read_rows(place.merge_explained):
-            if any(str(row[key]).startswith(id) for key in ("id", "comparison_id")):
-                yield row
+def explained(place: RunFolder, id: str) -> list[dict[str, Any]]:
+    """What each vote contributed to the merged preferences that `id` names, by their own or their comparison's id.
+
+    Raises:
+        InputError: several comparisons are named so.
+    """
+    there = read_rows(place.merge_explained) if place.merge_explained.is_file() else ()
+    found = [row for row in there if any(is_named(id, row[key]) for key in ("id", "comparison_id"))]
+    compared = list(dict.fromkeys(row["comparison_id"] for row in found))
+    if len(compared) > 1:
+        raise InputError(
+            f"{len(compared)} comparisons have an id that starts so",
+            where=id,
+            mend=f"give more characters of one of: {', '.join(compared[:4])}",
+        )
+    return found

@@ -22,10 +22,11 @@ from cai.config import LoadedRecipe
 from cai.constitution.load import load_constitution
 from cai.engine import Engine, Generate
 from cai.errors import InputError
+from cai.people import training_data
 from cai.pipeline.begin import read_prompts
 from cai.processes import launched, leave_processes, main_process
 from cai.progress import Reporter
-from cai.recipe import TrainConfig
+from cai.recipe import PairsFrom, TrainConfig
 from cai.records import Prompt
 from cai.runs import RunFolder
 from cai.stages.export import split_of
@@ -215,12 +216,9 @@ def _data(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> Path:
 
 
 def _pairs(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> tuple[PairSource, ...]:
-    own = place.merged_data / "trl" if (place.merged_data / "trl").is_dir() else place.preference_data / "trl"
-    if not block.pairs:
-        return (PairSource(own.parent.name, own),)
     found: list[PairSource] = []
-    for given in block.pairs:
-        path = loaded.resolve(given.path) if given.path else own
+    for given in block.pairs or (PairsFrom(),):
+        path = loaded.resolve(given.path) if given.path else training_data(place)
         name = given.name or (path.parent.name if path.name == "trl" else path.name)
         while any(name == other.name for other in found):
             name += "+"

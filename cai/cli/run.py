@@ -67,7 +67,7 @@ def run(
     """
     job, folder = _prepare(recipe, overrides, run_dir)
     if dry_run:
-        _show_estimate(job, folder, json)
+        _show_estimate(job, folder, json, update=update)
         return
     from cai import pipeline
 
@@ -154,7 +154,9 @@ def export(
     pairs = [name for name in format or () if name != "hf_cai"]
     chosen = [f"preferences.formats=[{', '.join(pairs)}]"] if pairs else []
     chosen += ["sft.formats=[hf_cai]"] if "hf_cai" in (format or ()) else []
-    job, folder = _prepare(recipe, [*(overrides or ()), *chosen], run_dir)
+    job, folder = _prepare(recipe, overrides, run_dir)
+    # What is asked for once does not become the run's recipe, by which people's labels are merged later.
+    once = _prepare(recipe, [*(overrides or ()), *chosen], run_dir)[0] if chosen else job
     from cai import pipeline
     from cai.runs import open_run
     from cai.store import Lock
@@ -164,7 +166,7 @@ def export(
         with Lock(folder):
             place = open_run(folder)
             pipeline.begin(job, place, report, update=False)
-            return pipeline.export(job, place, report, compared=True if preferences or pairs else None)
+            return pipeline.export(once, place, report, compared=True if preferences or pairs else None)
 
     _work(folder, json, stage)
 
@@ -204,11 +206,11 @@ def _work(folder: Path, json: bool, stage: Any) -> None:
             show_preferences(folder, metrics)
 
 
-def _show_estimate(job: Job, folder: Path, json: bool) -> None:
+def _show_estimate(job: Job, folder: Path, json: bool, *, update: bool) -> None:
     from cai.pipeline import dry_run
     from cai.progress import clock
 
-    found = dry_run(job, folder)
+    found = dry_run(job, folder, update=update)
     if json:
         print_json(found.row())
         return
@@ -268,7 +270,7 @@ def why(
     from cai.pipeline import explain
     from cai.runs import open_run
 
-    merged = list(people.explained(open_run(run), id))
+    merged = people.explained(open_run(run), id)
     try:
         explanation = explain(run, id)
     except InputError:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from cai.errors import InputError
@@ -83,6 +84,12 @@ class Explanation:
         }
 
 
+def is_named(asked: str, id: str) -> bool:
+    """Whether what a user asked for is this id, or enough of its beginning."""
+    asked = asked.strip()
+    return id == asked or (len(asked) >= SHORTEST and id.startswith(asked))
+
+
 def explain(
     id: str,
     prompts: Iterable[Prompt],
@@ -106,10 +113,7 @@ def explain(
         InputError: nothing has that id, or several start so.
     """
     asked = id.strip()
-
-    def fits(name: str) -> bool:
-        return name == asked or (len(asked) >= SHORTEST and name.startswith(asked))
-
+    fits = partial(is_named, asked)
     hits: dict[str, str] = {}  # full id of what fits -> what it is
     owner: dict[str, str] = {}  # id of a response that fits -> its prompt's id
     for prompt_id, chain in responses.items():

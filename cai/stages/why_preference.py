@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cai.records import Preference, Vote, comes_first
 from cai.stages.select import REASONS, Choice
-from cai.stages.why import SHORTEST, visible
+from cai.stages.why import is_named, visible
 
 if TYPE_CHECKING:  # rich is only needed to draw
     from rich.console import Group, RenderableType
@@ -65,9 +65,8 @@ def decisions(
     asked = id.strip()
 
     def fits(preference: Preference) -> bool:
-        names = (preference.id, preference.comparison_id, preference.group_id)
-        named = (*names, preference.chosen_id, preference.rejected_id)
-        return any(name == asked or (len(asked) >= SHORTEST and name.startswith(asked)) for name in named)
+        known = (preference.id, preference.comparison_id, preference.group_id)
+        return any(is_named(asked, name) for name in (*known, preference.chosen_id, preference.rejected_id))
 
     kept = [choice for choice in choices if fits(choice.preference)]
     if not kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ from typer.testing import CliRunner
 
 from cai import serving
 from cai.cli.main import app
+from cai.config import load_recipe
 from cai.labels.items import items_of, p_of_a
+from cai.progress import Silent
 from cai.records import HumanLabel, Preference
+from cai.train import prepare
+from cai.training.data import PairSource
 
 RECIPE = """
 name: people
@@ -131,6 +136,54 @@ def test_a_change_of_policy_is_shown_before_it_is_made(run: Path) -> None:
     told = json.loads(cai("merge", str(run), "--policy", "dawid_skene", "--json").stdout)
     assert any("Dawid-Skene" in warning for warning in told["warnings"])
     cai("merge", str(run))
+
+
+def test_what_people_said_is_trained_on_or_it_is_said_why_not(run: Path) -> None:
+    """An export for another trainer, or by other options, takes nothing of it away in silence."""
+    recipe, merged, trl = str(run.parent / "recipe.yaml"), run / "preferences-merged", run / "preferences" / "trl"
+
+    def refused(name: str = "dpo") -> str:
+        where = ("--run-dir", str(run), "--set", f"train.{name}.parent=nowhere")
+        return str(cai("train", name, recipe, *where, code=2).stderr)
+
+    cai("export", recipe, "--run-dir", str(run), "--format", "ultrafeedback")
+    assert "ultrafeedback" not in (run / "recipe.yaml").read_text("utf-8")
+    cai("merge", str(run))
+    (merged / "ultrafeedback").mkdir()
+    cai("merge", str(run))
+    assert (merged / "ultrafeedback" / "train.jsonl").is_file(), "made anew like trl"
+    ours = PairSource("preferences-merged", merged / "trl", own=True)
+    loaded = load_recipe(run / "recipe.yaml", ["train.rm.parent=nowhere"])
+    assert prepare("rm", loaded, run, Silent()).job.pairs == (ours,)
+    cai("export", recipe, "--run-dir", str(run), "--set", "preferences.min_margin=0.3")
+    assert f"run `cai merge {run}` again" in refused("rm")
+    told = json.loads(cai("merge", str(run), "--json").stdout)
+    assert told["left_out"]["low_margin"] > 0
+    assert "nowhere" in refused()
+    cai("export", recipe, "--run-dir", str(run), "--set", "preferences.formats=[openrlhf]")
+    told = json.loads(cai("merge", str(run), "--json").stdout)
+    assert {"trl", "openrlhf"} <= told["formats"].keys()
+    shutil.rmtree(merged / "trl")
+    assert f"run `cai merge {run}` again" in refused()
+    (run / "merged.jsonl").unlink()
+    shutil.rmtree(trl)
+    assert "put trl among preferences.formats" in refused()
+    cai("export", recipe, "--run-dir", str(run))
+    cai("merge", str(run))
+
+
+def test_why_tells_of_one_comparison(run: Path) -> None:
+    cai("merge", str(run))
+    for short in ("", "0", "3f0a9"):
+        assert "too short" in cai("why", str(run), short, code=2).stderr
+    path = run / "merge-explained.jsonl"
+    before = path.read_bytes()
+    rows = [json.loads(line) for line in before.decode().splitlines()]
+    for row in rows[:2]:
+        row["comparison_id"] = "abcdef" + row["comparison_id"][6:]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert "2 comparisons" in cai("why", str(run), "abcdef", code=2).stderr
+    path.write_bytes(before)
 
 
 def test_routing_and_what_labels_allow_to_say(run: Path, tmp_path: Path) -> None:
