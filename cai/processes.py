@@ -12,9 +12,14 @@ import sys
 from collections.abc import Iterator
 
 
+def processes() -> int:
+    """How many train together; 1 where this one is alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def launched() -> bool:
     """Whether others train with this one."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return processes() > 1
 
 
 def main_process() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
 import time
 import warnings
@@ -12,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cai.errors import InputError
+from cai.errors import InputError, MissingDependency
 from cai.modelfolder import fingerprint
-from cai.processes import main_process
+from cai.processes import main_process, processes
 from cai.records import content_hash
-from cai.store import encode, read_rows, write_json
+from cai.store import encode, read_rows, replacing, write_json
 from cai.training.base import Job, TrainingError
 from cai.training.passthrough import bound, check_block
 from cai.training.stop import Stop
@@ -35,7 +36,9 @@ def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mappin
 
     Raises:
         InputError: a key that TRL does not have (names the nearest), one that is ours or a setting's to say or would
-            be without effect, a value TRL refuses, or several GPUs for one process.
+            be without effect, a value TRL refuses, no such tracker, another precision than the launcher's, or several
+            GPUs for one process.
+        MissingDependency: a tracker's package is not installed.
     """
     known = {f.name for f in dataclasses.fields(kind) if f.init}
     for key in job.trl:
@@ -44,6 +47,7 @@ def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mappin
                 f"{kind.__name__} has no {key!r}{nearest(key, sorted(known))}", where=f"train.{job.name}.trl"
             )
     check_block(job.trl, job.name, type(settings).model_fields)
+    _check_precision(job.name, getattr(settings, "dtype", "float32"))
     values = {
         "output_dir": str(job.steps),
         "seed": job.seed,
@@ -70,7 +74,43 @@ def arguments(kind: type[Any], job: Job, settings: StrictModel, defaults: Mappin
             f"one process sees {made.n_gpu} GPUs",
             mend=f"`accelerate launch -m cai train {job.name} ...` for all of them, or set CUDA_VISIBLE_DEVICES=0",
         )
+    _check_trackers(job.name, made.report_to)
     return made
+
+
+def _check_precision(name: str, dtype: str) -> None:
+    """accelerate takes its launcher's word where the recipe says float32, and DeepSpeed ends once all is loaded.
+
+    Raises:
+        InputError: the launcher names another precision than the recipe.
+    """
+    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launcher not in ("no", "bf16" if dtype == "bfloat16" else "no"):
+        raise InputError(
+            f"dtype is {dtype}, and the launcher's mixed_precision is {launcher}",
+            where=f"train.{name}.settings.dtype",
+            mend="leave mixed_precision out of accelerate's configuration: dtype says it",
+        )
+
+
+def _check_trackers(name: str, trackers: Iterable[str]) -> None:
+    """Make each tracker as transformers will, which does so only once data and model are loaded.
+
+    Raises:
+        InputError: transformers has no such tracker.
+        MissingDependency: what it needs is not installed.
+    """
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    where = f"train.{name}.trl.report_to"
+    for tracker in trackers:
+        try:
+            for made in get_reporting_integration_callbacks([tracker]):
+                made()
+        except ValueError as error:
+            raise InputError(str(error), where=where) from error
+        except (RuntimeError, ImportError) as error:
+            raise MissingDependency(f"the tracker {tracker} cannot be used: {error}", where=where) from error
 
 
 def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
@@ -87,17 +127,18 @@ def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
         "data": digest,
         "parent": fingerprint(job.parent),
         "seed": job.seed,
+        "process count": processes(),  # `batch` is each one's, and so are random numbers
     }
     path = job.steps / INPUTS
     found = sorted(job.steps.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for folder in reversed(found):
-        # transformers writes this file last: a checkpoint without it was being written when the process was killed.
-        if not (folder / "trainer_state.json").is_file():
+        if not _complete(folder):
             if main_process():
                 shutil.rmtree(folder, ignore_errors=True)
             continue
-        before = json.loads(path.read_text("utf-8")) if path.is_file() else now
-        differing = [key for key in now if _bound(now[key]) != _bound(before.get(key))]
+        # What an older file does not tell, it does not bind.
+        before = {**now, **(json.loads(path.read_text("utf-8")) if path.is_file() else {})}
+        differing = [key for key in now if _bound(now[key]) != _bound(before[key])]
         if differing:
             raise InputError(
                 f"a training with another {', '.join(differing)} was begun here",
@@ -111,6 +152,15 @@ def begin(job: Job, settings: Mapping[str, Any], digest: str) -> Path | None:
     return None
 
 
+def _complete(folder: Path) -> bool:
+    """Whether a checkpoint was written to its end: transformers writes this file last, though not in one piece."""
+    try:
+        json.loads((folder / "trainer_state.json").read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
 def _bound(value: Any) -> str:
     return content_hash(bound(value) if isinstance(value, dict) else value)
 
@@ -120,7 +170,7 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
 
     Raises:
         KeyboardInterrupt: the user stopped it; the same command goes on.
-        TrainingError: the loss is not a number.
+        TrainingError: the loss is not a number, or no step was made.
     """
     if resume is not None:
         job.say(f"resumes from step {resume.name.split('-')[1]}")
@@ -143,6 +193,12 @@ def run(job: Job, trainer: Any, resume: Path | None, *, watch: Any = None) -> di
             trainer.is_in_train = False
         if told.stopped and trainer.state.global_step < trainer.state.max_steps:
             raise KeyboardInterrupt
+        if not trainer.state.global_step:  # transformers only logs that no batch came
+            raise TrainingError(
+                "no step was made: the data do not fill one batch",
+                where=str(job.out),
+                mend="lower batch and micro_batch, or give more data",
+            )
     figures = {key: value for key, value in figures.items() if isinstance(value, int | float)}
     return {"steps": trainer.state.global_step, **_last(job.metrics), **figures}
 
@@ -167,8 +223,8 @@ def _last(path: Path) -> dict[str, Any]:
 def _forget_after(path: Path, step: int) -> None:
     """Drop the figures of steps that will be made again."""
     if path.is_file():
-        kept = [row for row in read_rows(path) if row["step"] <= step]
-        path.write_bytes(b"".join(encode(row) for row in kept))
+        with replacing(path) as file:
+            file.writelines(encode(row) for row in read_rows(path) if row["step"] <= step)
 
 
 def _summing(step: Callable[..., Any], losses: list[Any]) -> Callable[..., Any]:
@@ -212,6 +268,11 @@ def _callback(job: Job, stop: Stop, accelerator: Any, watch: Any) -> Any:
             if processes.summed([float(ended)])[0] > 0:
                 raise _Ended
             job.progress.start(state.max_steps, state.global_step, what=job.name, unit="steps")
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+            # Of which pass it is accelerate tells a sampler that is not its own only until several processes resume
+            # within one: the loader that skips what they have seen hides it too deep.
+            train_dataloader.set_epoch(int(state.epoch))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             job.progress.finish()

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 trl = pytest.importorskip("trl")
 
 from cai import train as root  # noqa: E402
-from cai.errors import InputError  # noqa: E402
+from cai.errors import InputError, MissingDependency  # noqa: E402
 from cai.training import passthrough, runner  # noqa: E402
 from cai.training.base import Job  # noqa: E402
 
@@ -70,6 +70,33 @@ def test_a_key_that_would_do_nothing_is_refused(name: str, block: dict[str, Any]
 def test_a_key_with_an_effect_goes_through(tmp_path: Path) -> None:
     assert built("rm", {"trl": {"center_rewards_coefficient": 0.01}}, tmp_path).center_rewards_coefficient == 0.01
     assert built("rm", {"trl": {"lr_scheduler_type": "cosine"}}, tmp_path).lr_scheduler_type == "cosine"
+
+
+def test_the_launcher_may_not_say_another_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(InputError, match=r"sft\.settings\.dtype: dtype is float32.*mixed_precision is bf16.*leave"):
+        built("sft", {}, tmp_path)
+    assert built("sft", {"settings": {"dtype": "bfloat16"}}, tmp_path).bf16
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert built("sft", {"settings": {"dtype": "bfloat16"}}, tmp_path).bf16
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES[0].parent / "accelerate").glob("*.yaml")), ids=lambda path: path.name)
+def test_what_we_ship_for_accelerate_leaves_the_precision_to_the_recipe(path: Path) -> None:
+    told = yaml.safe_load(path.read_text("utf-8"))
+    assert told.get("mixed_precision", "no") == "no"
+    assert "gradient_clipping" not in told.get("deepspeed_config", {})
+
+
+@pytest.mark.parametrize("name", ["sft", "grpo"])
+def test_a_tracker_that_is_not_there_is_said(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.integrations import integration_utils
+
+    with pytest.raises(InputError, match=rf"train\.{name}\.trl\.report_to: nowhere is not supported"):
+        built(name, {"trl": {"report_to": ["nowhere"]}}, tmp_path)
+    monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
+    with pytest.raises(MissingDependency, match=r"the tracker wandb cannot be used: .*pip install wandb"):
+        built(name, {"trl": {"report_to": "wandb"}}, tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))

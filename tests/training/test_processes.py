@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,36 @@ def test_all_processes_end_where_one_was_asked_to(tmp_path: Path, monkeypatch: p
         told.on_step_end(None, state, None)
     with pytest.raises(TrainingError, match="is nan at step 3"):
         told.on_log(None, state, None, logs={"loss": float("nan")})
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_pass_that_is_resumed_has_the_order_that_it_began_in(tmp_path: Path, count: int) -> None:
+    from types import SimpleNamespace
+
+    from accelerate import Accelerator
+    from accelerate.data_loader import prepare_data_loader, skip_first_batches
+    from torch.utils.data import DataLoader
+    from trl.trainer.utils import RepeatSampler
+
+    from cai.training import runner
+    from cai.training.algorithms._online import Passes
+    from cai.training.stop import Stop
+
+    told = runner._callback(job(tmp_path, "dpo"), Stop(lambda _: None), Accelerator(cpu=True), None)
+
+    def order(passes: Sequence[float], skipped: int = 0) -> list[list[int]]:
+        sampler = Passes(RepeatSampler(range(8), 1, 2, shuffle=True, seed=3))
+        loader = DataLoader(list(range(8)), 2, sampler=sampler)
+        loader = prepare_data_loader(loader, num_processes=count, process_index=count - 1, put_on_device=False)
+        seen: list[list[int]] = []
+        for number in passes:
+            told.on_epoch_begin(None, SimpleNamespace(epoch=number), None, train_dataloader=loader)
+            seen = [batch.tolist() for batch in (skip_first_batches(loader, skipped) if skipped else loader)]
+        return seen
+
+    first, second = order([0.0]), order([0.0, 1.0])
+    assert first != second
+    assert order([1.5], skipped=1) == second[1:]
 
 
 def _empty(load: Any) -> Any:
