@@ -157,7 +157,8 @@ def held_in(dtype: str, *, adapters: bool) -> str:
     """The type that a model to be trained is held in.
 
     Eight bits of a bfloat16 weight do not hold a step of 1e-5: where every weight is trained they are float32, and
-    `dtype` is that of the arithmetic alone (autocast). A base under adapters is not trained, and may be `dtype`.
+    `dtype` is that of the arithmetic alone (autocast). A base under adapters is not trained, and may be `dtype`: a
+    float32 parent is rounded to it, and it is the rounded one that the adapters learn on.
     """
     return dtype if adapters else "float32"
 
@@ -204,10 +205,20 @@ def peft_config(lora: Lora | None, kind: Kind) -> Any:
     )
 
 
+def widened(model: Any) -> Any:
+    """A model whose adapters are to be merged, in float32 from here on, and where there is room for that.
+
+    A bfloat16 weight keeps nothing of a change below half of its last bit, and most of what adapters learn is.
+    """
+    return model.to("cpu").float()
+
+
 def save(model: Any, tokenizer: Any, folder: Path, *, parent: Path) -> None:
-    """Adapters merged; safetensors and tokenizer; it generates as its parent does."""
+    """Adapters merged, in float32: what was trained, all of it; safetensors and tokenizer; it generates as its parent
+    does.
+    """
     if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
+        model = widened(model).merge_and_unload()
     if model.can_generate():
         model.generation_config = generation_config(parent, tokenizer)
     model.save_pretrained(folder)

@@ -55,7 +55,7 @@ def test_adapters_on_a_bfloat16_base_are_float32_and_learn(tmp_path: Path, model
     moved = [tensor for name, tensor in state.items() if "lora_B.policy" in name]
     assert all(bool((tensor != tensor.bfloat16().float()).any()) for tensor in moved)
     config_told = json.loads((outcome.checkpoint / "config.json").read_text("utf-8"))
-    assert config_told["dtype"] == "bfloat16"
+    assert config_told["dtype"] == "float32"
     for row in tiny_rl.metrics(tmp_path / "metrics.jsonl"):
         assert row["first_ratio"] == pytest.approx(1, abs=0.1)
 
@@ -99,8 +99,11 @@ def test_merged_and_streamed_weights_are_the_policy_on_a_bfloat16_base(model: Pa
     merged = parts.merged().state_dict()
     tied = {"lm_head.weight"}
     assert set(streamed) == set(merged) - tied
-    assert all(torch.equal(streamed[name], merged[name]) for name in streamed)
-    assert {tensor.dtype for tensor in streamed.values()} == {torch.bfloat16}
+    assert all(torch.equal(streamed[name].float(), merged[name]) for name in streamed)
+    assert {tensor.dtype for tensor in merged.values()} == {torch.float32}
+    learnt = [name for name, tensor in streamed.items() if tensor.dtype == torch.float32]
+    assert learnt
+    assert all(bool((streamed[name] != streamed[name].bfloat16()).any()) for name in learnt)
     plain = AutoModelForCausalLM.from_pretrained(model, dtype="float32")
     plain.load_state_dict({name: tensor.float() for name, tensor in streamed.items()}, strict=False)
     found = Parts(plain, lora=None, shared=True, temperature=1.0)(rows())

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cai.training.models import widened
 from cai.training.ppo import adapters
 from cai.training.ppo.config import Lora
 from cai.training.ppo.losses import entropy, token_logprobs
@@ -214,7 +215,11 @@ class Parts(nn.Module):  # type: ignore[misc]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def policy_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The policy's weights one by one, adapters merged, by the names of the checkpoint without adapters."""
+        """The policy's weights one by one, adapters merged, by the names of the checkpoint without adapters.
+
+        Merged ones are float32. An engine that holds bfloat16 rounds them, so what it writes with is the policy only
+        nearly: of what it has learnt below a weight's last bit nothing.
+        """
         layers = {name: layer for name, layer in self.model.named_modules() if hasattr(layer, "get_delta_weight")}
         tied = self.model.config.tie_word_embeddings
         for name, tensor in self.model.state_dict().items():
@@ -222,16 +227,17 @@ class Parts(nn.Module):  # type: ignore[misc]
                 continue
             owner = name.removesuffix(".base_layer.weight")
             if owner != name and owner in layers:
-                delta = layers[owner].get_delta_weight(POLICY)
-                tensor = (tensor.float() + delta.float()).to(tensor.dtype)
+                tensor = tensor.float() + layers[owner].get_delta_weight(POLICY).float()
             yield name.replace(".base_layer.", "."), tensor
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def merged(self) -> Any:
-        """The policy as a plain model, adapters merged into it; the end of these parts."""
+        """The policy as a plain model, adapters merged into it in float32; the end of these parts."""
+        if self.lora:
+            widened(self.model)
         for name, layer in [pair for pair in self.model.named_modules() if hasattr(pair[1], "get_delta_weight")]:
             base = layer.get_base_layer()
-            base.weight.copy_((base.weight.float() + layer.get_delta_weight(POLICY).float()).to(base.weight.dtype))
+            base.weight += layer.get_delta_weight(POLICY)
             owner, _, child = name.rpartition(".")
             setattr(self.model.get_submodule(owner), child, base)
         if hasattr(self.model, "peft_config"):
