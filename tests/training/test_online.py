@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,51 @@ def test_the_reward_rises(tmp_path: Path, name: str) -> None:
     assert (outcome.checkpoint / "lineage.json").is_file()
     assert list((tmp_path / "out" / "steps").glob("checkpoint-*"))
     assert not list((tmp_path / "out").rglob("*.bin"))
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_one_that_died_in_a_later_pass_goes_on_with_the_same_curve(tmp_path: Path, name: str, model: Path) -> None:
+    class Dies(tiny_rl.Share):
+        """Is killed while it scores the answers of this step."""
+
+        left = 5
+
+        def __call__(self, prompts: Any, answers: Any) -> list[float]:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+            return super().__call__(prompts, answers)
+
+    module = plugins.load("cai.training.algorithms", name)
+    config = module.Config.model_validate(  # two prompts a step of five: two steps a pass
+        {"steps": 8, "batch": 8, "micro_batch": 8, "samples_per_prompt": 4, "max_new_tokens": 4, "lora": None}
+        | {"learning_rate": 0.01, "save_every": 1, "watch": {"prompts": 0}}
+    )
+    curves = []
+    for out, reward in (("whole", tiny_rl.Share("red")), ("died", Dies("red"))):
+        given = job(name, tmp_path / out, model, reward)
+        with contextlib.suppress(KeyboardInterrupt):
+            module.train(given, config)
+        if out == "died":
+            assert (given.steps / "checkpoint-4").is_dir()
+            assert not (given.steps / "checkpoint-5").is_dir()
+            shutil.rmtree(given.steps / "checkpoint-4")  # in the middle of the second pass
+            module.train(dataclasses.replace(given, reward=tiny_rl.Share("red")), config)
+        rows = tiny_rl.metrics(given.metrics)
+        curves.append([(row["step"], row["loss"], row["reward"]) for row in rows if "reward" in row])
+    assert len(curves[0]) == 8
+    for one, other in zip(*curves, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_too_few_prompts_for_a_step_are_said(tmp_path: Path, name: str, model: Path) -> None:
+    module = plugins.load("cai.training.algorithms", name)
+    config = module.Config(batch=48, micro_batch=8, samples_per_prompt=8, watch={"prompts": 0})
+    given = job(name, tmp_path / "out", model, tiny_rl.Share("red"))
+    with pytest.raises(InputError, match=r"5 prompts, and each step takes 6: 48 answers .* 8 to each.*lower batch"):
+        module.train(given, config)
+    assert not given.steps.exists(), "it has not begun"
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:

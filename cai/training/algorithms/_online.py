@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -85,10 +85,63 @@ def reward_function(reward: Reward) -> Callable[..., list[float]]:
     return score
 
 
+class Passes:
+    """TRL's sampler, with an order of the prompts that follows from the seed and the number of the pass.
+
+    TRL's own goes on from the pass before, which a training that is resumed has not made.
+    """
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+        self._number = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which pass is to come; accelerate's name for it."""
+        self._number = epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        if self._sampler.shuffle:
+            self._sampler.generator.manual_seed(self._sampler.seed + self._number)
+        yield from self._sampler
+
+
+def resumable(trainer_class: type[Any]) -> type[Any]:
+    """One of TRL's online trainers, `tidy`, and in whatever pass it is resumed on the same curve."""
+
+    class Resumable(tidy(trainer_class)):  # type: ignore[misc]
+        def _get_train_sampler(self, dataset: Any = None) -> Passes:
+            return Passes(super()._get_train_sampler(dataset))
+
+    Resumable.__name__ = trainer_class.__name__
+    return Resumable
+
+
+def _check_prompts(prompts: int, arguments: Any) -> None:
+    """TRL makes answers to so many prompts at once, and leaves out those at the end of a pass that do not fill up.
+
+    Raises:
+        InputError: there are not enough for one step.
+    """
+    asked = arguments.generation_batch_size // arguments.num_generations
+    if prompts < asked:
+        raise InputError(
+            f"{prompts} prompts, and each step takes {asked}: {arguments.generation_batch_size} answers of all "
+            f"processes, {arguments.num_generations} to each prompt",
+            mend="lower batch, raise samples_per_prompt, or give more prompts",
+        )
+
+
 def train_online(
     job: Job, config: OnlineSettings, trainer_class: type[Any], arguments_class: type[Any], defaults: Mapping[str, Any]
 ) -> Outcome:
-    """Train with one of TRL's online trainers; the same call resumes."""
+    """Train with one of TRL's online trainers; the same call resumes.
+
+    Raises:
+        InputError: a prompt is too long, or there are too few for one step.
+    """
     from datasets import Dataset
 
     from cai.training import runner
@@ -102,10 +155,11 @@ def train_online(
     check_room(job.parent, max(len(one.ids) for one in encoded), config.max_new_tokens)
     digest = content_hash([prompt.id for prompt in job.prompts], getattr(job.reward, "id", job.reward.name))
     arguments = runner.arguments(arguments_class, job, config, {**config.arguments(), **defaults})
+    _check_prompts(len(job.prompts), arguments)
     resume = runner.begin(job, config.model_dump(mode="json", exclude={"watch", "trust_reward_model"}), digest)
     tokenizer.padding_side = "left"
     rows = [{"prompt": [turn.row() for turn in prompt.messages]} for prompt in job.prompts]
-    trainer = tidy(trainer_class)(
+    trainer = resumable(trainer_class)(
         model=load_trained(
             job.parent, "causal", lora=config.lora, dtype=config.dtype, pad=tokenizer.pad_token_id, seed=job.seed
         ),

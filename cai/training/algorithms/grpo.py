@@ -16,7 +16,7 @@ def train(job: Job, config: Config) -> Outcome:
     """Train; the same call resumes.
 
     Raises:
-        InputError: no reward, no prompts, a prompt that is too long, or a reward model that is not usable.
+        InputError: no reward, too few prompts, a prompt that is too long, or a reward model that is not usable.
         TrainingError: NaN loss, or an answer that cannot be scored.
     """
     check(job, config)
