@@ -21,7 +21,15 @@ COLUMNS = ["prompt_ids", "completion_ids", "first", "second", "p", "weight", "re
 
 
 class _Prepared:
-    """What both trainers leave out of TRL's: data that are prepared already, columns that the collator wants."""
+    """What both trainers leave out of TRL's: data that are prepared already, columns that the collator wants, and that
+    it switches off the adapters' dropout with the model's own.
+    """
+
+    def __init__(self, *args: Any, peft_config: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, peft_config=peft_config, **kwargs)  # type: ignore[call-arg]
+        for name, module in self.model.named_modules():  # type: ignore[attr-defined]
+            if ".lora_dropout." in name:
+                module.p = peft_config.lora_dropout
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from cai.errors import InputError  # noqa: E402
+from cai.errors import InputError, StoreError  # noqa: E402
 from cai.records import Message  # noqa: E402
 from cai.training import algorithms  # noqa: E402
 from cai.training.base import Job, Outcome, TrainingError  # noqa: E402
@@ -158,6 +159,42 @@ def test_adapters_are_merged(tmp_path: Path) -> None:
     assert json.loads((outcome.checkpoint / "config.json").read_text("utf-8"))["architectures"] == ["LlamaForCausalLM"]
 
 
+@pytest.mark.parametrize("kind", ["causal", "reward"])
+def test_what_adapters_learn_below_the_last_bit_of_their_base_is_saved(tmp_path: Path, kind: Any) -> None:
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from cai.training.models import Lora, load_tokenizer, load_trained, peft_config, save
+
+    parent, lora = tiny_rl.write_model(tmp_path / "model"), Lora(rank=4)
+    base = load_trained(parent, kind, lora=lora, dtype="bfloat16", pad=0, seed=0)
+    model = get_peft_model(base, peft_config(lora, kind)).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=1e-4)
+    ids = torch.tensor([[5, 6, 2]])
+    exact = copy.deepcopy(model).float()
+    with torch.no_grad():
+        trained = exact(input_ids=ids).logits
+        with exact.disable_adapter():
+            learnt = trained - exact(input_ids=ids).logits
+        save(model, load_tokenizer(parent), tmp_path / "made", parent=parent)
+        auto = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
+        found = auto.from_pretrained(tmp_path / "made", dtype="float32")(input_ids=ids).logits
+    assert (found - trained).abs().max() < 0.05 * learnt.abs().max()
+
+
+@pytest.mark.parametrize("name", ["rm", "dpo"])
+def test_dropout_of_adapters_is_applied(tmp_path: Path, name: str) -> None:
+    """TRL switches a model's dropout off in both, and would switch off the adapters' as well."""
+    told = []
+    for dropout in (0.0, 0.5):
+        given = job(tmp_path, name, out=tmp_path / str(dropout))
+        train(given, max_steps=2, lora={"rank": 4, "dropout": dropout})
+        told.append(losses(given)[2])
+    assert told[0] != pytest.approx(told[1], abs=1e-6)
+
+
 @pytest.mark.parametrize("name", ["dpo", "grpo"])
 def test_a_watched_model_under_adapters_generates_as_its_parent(tmp_path: Path, name: str) -> None:
     """peft's `generate` writes into the model inside what a look or TRL's own sampling put around it."""
@@ -281,6 +318,55 @@ def test_what_changes_memory_alone_may_change_on_the_way(tmp_path: Path) -> None
     assert train(again, max_steps=2, batch=4, micro_batch=2).metrics["steps"] == 2
     with pytest.raises(ValueError, match="multiple of micro_batch"):
         train(given, batch=6, micro_batch=4)
+
+
+def test_another_number_of_processes_on_begun_steps_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cai.training import runner
+
+    given = job(tmp_path, "sft")
+    train(given, max_steps=1)
+    monkeypatch.setattr(runner, "processes", lambda: 2)
+    with pytest.raises(InputError, match="another process count"):
+        train(given, max_steps=1)
+    path = given.steps / "inputs.json"
+    told = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({key: told[key] for key in told if key != "process count"}), "utf-8")
+    assert train(given, max_steps=1).metrics["steps"] == 1, "an older version did not tell"
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_none(tmp_path: Path) -> None:
+    given = job(tmp_path, "sft")
+    train(given, max_steps=2, save_every=1)
+    path = given.steps / "checkpoint-2" / "trainer_state.json"
+    path.write_bytes(path.read_bytes()[:100])
+    said: list[str] = []
+    train(dataclasses.replace(given, say=said.append), max_steps=2, save_every=1)
+    assert "resumes from step 1" in said
+    assert list(losses(given)) == [1, 2]
+
+
+def test_figures_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cai.training import runner
+
+    def full(row: Any) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n', "utf-8")
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "encode", full)
+        with pytest.raises(StoreError, match="the disk is full"):
+            runner._forget_after(path, 1)
+    assert path.read_bytes() == before
+    runner._forget_after(path, 1)
+    assert path.read_text("utf-8") == '{"step": 1}\n'
+
+
+def test_a_training_without_a_step_has_not_been_one(tmp_path: Path) -> None:
+    given = job(tmp_path, "sft", trl={"dataloader_drop_last": True})
+    with pytest.raises(TrainingError, match="no step was made"):
+        train(given, max_steps=2, batch=16, micro_batch=16)
 
 
 @pytest.mark.parametrize("name", ["sft", "rm", "dpo"])
