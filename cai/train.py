@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,8 @@ from cai.training.rewards import Ask, Tools
 from cai.training.stop import memory_told
 from cai.yamlfile import Document, StrictModel, validate
 
+REQUESTS = "requests"
+"""What the names of the logs in a training's folder begin with."""
 ON_SFT = ("rm", "dpo", "ppo", "grpo", "rloo")
 RL = ("ppo", "grpo", "rloo")
 READ_BY = {"data": ("sft",), "pairs": ("rm", "dpo"), "rewards": RL, "gold": ("dpo", *RL)}
@@ -85,16 +89,17 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     _check_read(name, block)
     settings = settings_of(name, block.settings, f"train.{name}.settings")
     place = RunFolder(folder)
+    out = out or place.path / "train" / name
     watched, training = _prompts(loaded, place)
     opened = contextlib.ExitStack()
-    tools = _tools(loaded, place, opened)
+    tools = _tools(loaded, place, out, opened)
     reward = _reward(block.rewards, tools) if name in RL else None
     gold = {label: _reward((given,), tools) for label, given in block.gold.items()}
     if reward is not None:
         _check_gold(name, reward, gold)
     job = Job(
         name=name,
-        out=out or place.path / "train" / name,
+        out=out,
         parent=_parent(name, block, loaded, place),
         seed=loaded.recipe.seed,
         conversations=_data(block, loaded, place) if name == "sft" else None,
@@ -114,7 +119,7 @@ def train(prepared: Prepared, *, fresh: bool = False) -> Outcome:
     """Train; on a folder that holds part of the same training, what is left of it.
 
     Args:
-        fresh: set an earlier training in the folder aside and begin anew.
+        fresh: set an earlier training in the folder aside and begin anew; what its rewards have asked stays known.
 
     Raises:
         CaiError: see the algorithm, or memory does not suffice; what was finished is kept.
@@ -179,7 +184,7 @@ def _move_into_history(folder: Path) -> None:
     target = folder / "history" / f"{max(numbers, default=0) + 1:03d}"
     target.mkdir(parents=True)
     for path in folder.iterdir():
-        if path.name not in ("history", ".lock"):
+        if path.name not in ("history", ".lock") and not path.name.startswith(REQUESTS):
             shutil.move(str(path), target / path.name)
 
 
@@ -279,12 +284,13 @@ def _check_gold(name: str, reward: Reward, gold: Mapping[str, Reward]) -> None:
             )
 
 
-def _tools(loaded: LoadedRecipe, place: RunFolder, opened: contextlib.ExitStack) -> Tools:
+def _tools(loaded: LoadedRecipe, place: RunFolder, out: Path, opened: contextlib.ExitStack) -> Tools:
     made = place.path / "train" / "rm" / "checkpoint"
+    logs = functools.cache(lambda: _logs(place, out, opened))
     return Tools(
         seed=loaded.recipe.seed,
         folder=loaded.folder,
-        ask=lambda role: _asker(loaded, place, role, opened),
+        ask=functools.cache(lambda role: _asker(loaded, role, logs, opened)),
         fingerprint=lambda role: _print_of(loaded, role),
         reward_model=made if (made / "config.json").is_file() else None,
     )
@@ -301,11 +307,44 @@ def _print_of(loaded: LoadedRecipe, role: str) -> str:
     return str(plugins.load("cai.backends", backend).fingerprint(config))
 
 
-def _asker(loaded: LoadedRecipe, place: RunFolder, role: str, opened: contextlib.ExitStack) -> Ask:
+Logs = tuple[Log, tuple[Log, ...]]
+
+
+def _logs(place: RunFolder, out: Path, opened: contextlib.ExitStack) -> Logs:
+    """The log of all that a training's rewards ask, in the folder that it holds; and what is only read beside it: the
+    one that all trainings of a run once wrote to.
+    """
+    # A log is written by one process: what the others of a launch ask goes into logs of their own.
+    name = f"{REQUESTS}.jsonl" if main_process() else f"{REQUESTS}-{os.environ['RANK']}.jsonl"
+    shared = place.path / "train" / name
+    older = (opened.enter_context(Log(shared, key="key", read_only=True)),) if shared.is_file() else ()
+    return opened.enter_context(Log(out / name, key="key")), older
+
+
+@contextlib.contextmanager
+def _draws_kept() -> Iterator[None]:
+    """Random numbers go on behind it where they were before.
+
+    vLLM seeds Python's, numpy's and torch's while it loads, which happens at another step where a training is resumed.
+    """
+    import numpy
+    import torch
+
+    python, legacy = random.getstate(), numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        numpy.random.set_state(legacy)
+
+
+def _asker(loaded: LoadedRecipe, role: str, logs: Callable[[], Logs], opened: contextlib.ExitStack) -> Ask:
     """Runs coroutines with a model behind every role; loaded with the first question, its answers kept in a log.
 
     Args:
-        opened: closes them.
+        logs: opens them, see `_logs`.
+        opened: closes the model.
     """
     name, config = _model(loaded, role)
     kept: dict[str, Any] = {}
@@ -314,13 +353,11 @@ def _asker(loaded: LoadedRecipe, place: RunFolder, role: str, opened: contextlib
         if not kept:
             kept["loop"] = asyncio.new_event_loop()
             opened.callback(kept["loop"].close)
-            kept["backend"] = plugins.load("cai.backends", name).build(config, seed=loaded.recipe.seed)
+            with _draws_kept():
+                kept["backend"] = plugins.load("cai.backends", name).build(config, seed=loaded.recipe.seed)
             opened.callback(lambda: kept["loop"].run_until_complete(kept["backend"].close()))
-            # A log is written by one process: what the others of a launch ask goes into logs of their own.
-            own = "requests.jsonl" if main_process() else f"requests-{os.environ['RANK']}.jsonl"
-            kept["log"] = opened.enter_context(Log(place.path / "train" / own, key="key"))
-        backend = kept["backend"]
-        engine = Engine(dict.fromkeys(loaded.recipe.names, backend), kept["log"])
+        log, older = logs()
+        engine = Engine(dict.fromkeys(loaded.recipe.names, kept["backend"]), log, reuse=older)
 
         async def together() -> list[Any]:
             return list(await asyncio.gather(*(one(engine.generate) for one in coroutines)))
