@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cai.errors import InputError
-from cai.modelfolder import fingerprint
+from cai.modelfolder import chats, fingerprint
 from cai.records import Message, Messages, Prompt, content_hash
 from cai.training.base import TrainingError
 from cai.training.data import tokens
@@ -107,7 +107,7 @@ def build(config: Config, tools: Tools) -> RewardModel:
     """The reward; checks the folder without loading the model.
 
     Raises:
-        InputError: no reward model there, or no chat template.
+        InputError: no reward model there, one with several outputs, or no chat template.
     """
     import json
 
@@ -128,4 +128,13 @@ def build(config: Config, tools: Tools) -> RewardModel:
             where=str(folder),
             mend="give the checkpoint of `cai train rm`",
         )
+    outputs = len(told["id2label"]) if told.get("id2label") else told.get("num_labels", 2)  # transformers' own default
+    if outputs != 1:
+        raise InputError(
+            f"a classifier with {outputs} outputs, of which none is known to be the score",
+            where=str(folder),
+            mend="give a reward model with one",
+        )
+    if not chats(folder):
+        raise InputError("the tokenizer has no chat template", where=str(folder), mend="copy the one it was trained by")
     return RewardModel(folder, config, doubt=doubt(folder))
