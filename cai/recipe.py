@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from cai.constitution.model import Ident
 from cai.faults import BLOCKING, FLAGS
@@ -123,12 +124,10 @@ class SampleConfig(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> SampleConfig:
+    def _not_too_many(self) -> SampleConfig:
         total = sum(source.count for source in self.sources)
         if total > 16:
             raise ValueError(f"{total} answers a prompt; at most 16 can be compared")
-        if total + len(self.include) < 2:
-            raise ValueError("a comparison needs two answers: raise `count`, or `include` a draft or revision")
         return self
 
 
@@ -239,8 +238,18 @@ class Recipe(StrictModel):
     revise: ReviseConfig = Field(default_factory=ReviseConfig)
     sft: SftConfig = Field(default_factory=SftConfig)
     sample: SampleConfig = Field(default_factory=SampleConfig)
-    judge: JudgeConfig | None = Field(None, description="Without it, `cai run` ends with the SFT data.")
+    judge: JudgeConfig | None = Field(
+        None, validate_default=False, description="Without it, `cai run` ends with the SFT data."
+    )
     preferences: PreferencesConfig = Field(default_factory=PreferencesConfig)
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _not_blank(cls, value: Any) -> Any:
+        """Left out there is no judge; a block that is there and blank is as wrong as any other."""
+        if value is None:
+            raise PydanticKnownError("model_type", {"class_name": "JudgeConfig"})
+        return value
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -111,6 +111,12 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
     judging = _judge_plan(loaded, constitution, fingerprints) if models else None
     calibration = _calibration(loaded, judging)
     sampling = _sample_plan(recipe, transcript)
+    if models and sampling.largest(plan.rounds) < 2:
+        raise InputError(
+            "a comparison needs two answers",
+            where="sample",
+            mend="raise `count` of its sources, or `include` a draft or revisions",
+        )
     if calibration is not None and judging is not None:
         calibration.check_groups(judging.judge, sampling.largest(plan.rounds))
     return Job(

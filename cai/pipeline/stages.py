@@ -69,7 +69,7 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
     if plan is None:
         raise RunError("the recipe has no judge", where="judge", mend="add a block `judge: {}`; the defaults work")
     method = judge.method(plan)
-    answered = sum(source.count for source in job.sample.sources) + len(job.sample.include)
+    answered = job.sample.largest(job.plan.rounds)
     items = answered * (answered - 1) // 2 if plan.judge.unit == "pair" else answered
     asked = len(plan.constitution.judging) if plan.principles == "all" else max(1, len(plan.axes))
     requests = 2 * items * asked
