@@ -29,7 +29,7 @@ Method = Literal["temperature", "platt"]
 METHODS: tuple[str, ...] = get_args(Method)
 SCHEMA = 1
 FOLDER = "calibrations"
-"""Where calibrations are kept by name, beside the recipe."""
+"""Where calibrations are kept by name, beside the recipe or in the current folder."""
 _NAME = re.compile(r"(?!.*\.json$)[A-Za-z0-9][\w.-]*")
 STEEPEST = 1e3
 """A slope beyond this means that the judge makes no error on what it is fitted to."""
@@ -252,10 +252,16 @@ def short(prompt_id: str) -> str:
 
 
 def calibration_path(given: str, folder: Path) -> Path:
-    """The file that `given` means: a path, or a bare name for `calibrations/NAME.json` in `folder`."""
-    if _NAME.fullmatch(given):
-        return folder / FOLDER / f"{given}.json"
-    return folder / Path(given).expanduser()
+    """The file that `given` means: a path, or a bare name for `calibrations/NAME.json`.
+
+    Args:
+        folder: a recipe's, to which a path is relative, and where a name is looked up before the current folder, into
+            which `cai eval judge` writes it.
+    """
+    if not _NAME.fullmatch(given):
+        return folder / Path(given).expanduser()
+    beside, here = (place / FOLDER / f"{given}.json" for place in (folder, Path()))
+    return here if here.is_file() and not beside.is_file() else beside
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -281,7 +287,9 @@ def load_calibration(path: Path | str) -> Calibration:
         known = (
             sorted(file.stem for file in Path(path).parent.glob("*.json")) if Path(path).parent.name == FOLDER else []
         )
-        mend = f"those saved: {', '.join(known)}" if known else "`cai eval judge --calibrate` writes one"
+        mend = f"those saved: {', '.join(known)}; " if known else ""
+        mend += f"`cai eval judge --calibrate NAME` writes {FOLDER}/NAME.json in the current folder, where a name is "
+        mend += "looked up if it is not beside the recipe"
         raise InputError(f"cannot read the file: {error.strerror}", where=str(path), mend=mend) from error
     except ValueError as error:
         raise InputError("not a calibration: not JSON", where=str(path)) from error

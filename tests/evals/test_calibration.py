@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -175,8 +176,20 @@ def test_a_name_is_a_file_beside_the_recipe(tmp_path: Path) -> None:
     save_calibration(path, made.calibration)
     assert load_calibration(path) == made.calibration
     assert made.row(0)["name"] == "careful"
-    with pytest.raises(InputError, match="those saved: careful"):
+    with pytest.raises(InputError, match=r"carful\.json.*those saved: careful;.*in the current folder"):
         load_calibration(calibration_path("carful", tmp_path))
+
+
+def test_a_name_that_is_not_beside_the_recipe_is_a_file_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made, recipes = Calibration("temperature", 1.0, 0.0, "j", 0.0, 0.0), tmp_path / "recipes"
+    recipes.mkdir()
+    save_calibration(calibration_path("careful", Path()), made)
+    assert load_calibration(calibration_path("careful", recipes)).a == 1.0
+    save_calibration(recipes / "calibrations" / "careful.json", dataclasses.replace(made, a=2.0))
+    assert load_calibration(calibration_path("careful", recipes)).a == 2.0
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema": 1, "method": "magic"}', "null"])

@@ -126,11 +126,11 @@ def test_prompt_files_lie_beside_the_recipe_and_where_does_not_matter(tmp_path: 
         shutil.copy(PROMPTS / f"{name}.yaml", tmp_path / "mine")
     rated = [{}, {"prompt": "mine/rate.yaml"}, {"prompt": str(tmp_path / "mine" / "rate.yaml")}]
     assert len({rating.build(rating.Config(**each), tools(tmp_path, Model(None))).id for each in rated}) == 1
-    pair = {"method": "logprob", "prompt": "mine/pair.yaml"}
-    for given in ({"method": "logprob"}, pair), ({"method": "panel", "members": [{"method": "cot"}, pair]},) * 2:
-        options = [{"references": path, "judge": each} for each in given]
-        built = [judge.build(judge.Config.model_validate(each), tools(tmp_path, Model(None))) for each in options]
-        assert len({each.id for each in built}) == 1
+    pairs: list[dict[str, Any]] = [{"method": "logprob"}, {"method": "logprob", "prompt": "mine/pair.yaml"}]
+    panels = [{"method": "panel", "members": [{"method": "cot"}, each]} for each in pairs]
+    for given in (pairs, panels):
+        options = [judge.Config.model_validate({"references": path, "judge": each}) for each in given]
+        assert len({judge.build(each, tools(tmp_path, Model(None))).id for each in options}) == 1
     with pytest.raises(InputError, match=str(tmp_path / "none.yaml")):
         rating.build(rating.Config(prompt="none.yaml"), tools(tmp_path, Model(None)))
 
