@@ -1,10 +1,27 @@
-"""What answers requests, one file each; and how a backend says that it was not told a probability."""
+"""What answers requests, one file each; and what they share: how an answer ended, a probability that was not told."""
 
 from __future__ import annotations
 
 from cai.engine import LOWEST
+from cai.errors import BackendError, PromptRefused
 
 _LEAST_BOUND = -1e-6
+_CUT = frozenset({"length", "repetition"})  # the latter is vLLM's, which ends an answer that goes round in circles
+_BROKEN_OFF = frozenset({"abort", "error", "insufficient_system_resource"})
+
+
+def finish_reason(told: str | None, *, where: str) -> str:
+    """A `Completion`'s finish reason, of what a server or an engine says; a call of a tool is an end like any other.
+
+    Raises:
+        PromptRefused: a content filter cut the answer; what is left of it is not what the model had to say.
+        BackendError: it was broken off, and may be whole when it is asked for again.
+    """
+    if told == "content_filter":
+        raise PromptRefused("a content filter cut the answer", where=where)
+    if told in _BROKEN_OFF:
+        raise BackendError(f"the answer was broken off ({told})", where=where, retryable=True)
+    return "length" if told in _CUT else "stop"
 
 
 def unseen(bound: float) -> float:

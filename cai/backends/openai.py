@@ -3,6 +3,10 @@
 The client library makes the calls; retrying is the engine's, in one place for all backends, so the client's own is off.
 Seeds are sent with each request; whether they are obeyed is the server's affair (vLLM does, most hosted services do not
 promise it). What has been generated is in the request log and never drawn again.
+
+`vllm serve` fills in what a request leaves open from the model's generation_config.json (`top_k: 20`, say). To a server
+that says in its list of models that it is vLLM, everything is sent, so that what is drawn from is what the recipe says;
+other servers may refuse fields that they do not know.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from cai.backends import unseen
+from cai.backends import finish_reason, unseen
 from cai.engine import LOWEST, Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
 from cai.records import content_hash
@@ -31,11 +35,24 @@ if TYPE_CHECKING:
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
-TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum context|too many tokens|prompt is too long", re.I)
+TOO_LONG = re.compile(
+    r"context[ _](length|size|window)|maximum (context|model length)|too many tokens|prompt is too long"
+    r"|`inputs` (tokens \+|must have less than)",
+    re.I,
+)
 """What vLLM, llama.cpp, SGLang, TGI and hosted services say of a prompt that does not fit."""
 
 TOP = 20
 """Log-probabilities of a first token that the API gives at most; choices beyond them count as unseen."""
+
+UNFILTERED = {
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""What vLLM would else take from the model's files, switched off. Older versions know no `top_k` 0."""
 
 NO_KEY = "none"
 
@@ -95,6 +112,8 @@ class Backend:
         self._config = config
         self._client = client
         self._free = asyncio.Semaphore(config.seats)
+        self._unfiltered: dict[str, float] | None = None
+        self._asking = asyncio.Lock()
 
     async def generate(self, request: Request) -> Completion:
         import openai
@@ -107,20 +126,21 @@ class Backend:
             "top_p": sampling.top_p,
             "seed": request.seed,
             "stop": list(sampling.stop) or None,
-            "extra_body": {**({"top_k": sampling.top_k} if sampling.top_k else {}), **self._config.extra},
         }
         if request.choices:
             body |= {"max_tokens": 1, "temperature": 0.0, "stop": None}
             body |= {"logprobs": True, "top_logprobs": TOP} if not isinstance(request.prompt, str) else {"logprobs": 5}
         if not isinstance(request.prompt, str):
             body[self._config.length_field] = body.pop("max_tokens")
+        extra = {**({"top_k": sampling.top_k} if sampling.top_k else {}), **self._config.extra}
         if not isinstance(request.prompt, str) and request.prompt[-1].role == "assistant":
             # vLLM's and SGLang's names for a reply begun for the model; servers that know neither start a new reply.
-            body["extra_body"] |= {"continue_final_message": True, "add_generation_prompt": False}
+            extra |= {"continue_final_message": True, "add_generation_prompt": False}
         try:
             # Waiting for a seat is not part of an answer's time. The client's own time-out is one a read, and a server
             # that drips a byte now and then would hold the seat for ever.
             async with self._free, asyncio.timeout(self._config.timeout):
+                body["extra_body"] = {**await self._left_open(), **extra}
                 if isinstance(request.prompt, str):
                     reply: Any = await self._client.completions.create(prompt=request.prompt, **body)
                 else:
@@ -136,6 +156,24 @@ class Backend:
             raise self._error(f"an answer that cannot be read: {error}", retryable=True) from error
         return self._completion(reply, request.choices)
 
+    async def _left_open(self) -> dict[str, float]:
+        """What has to be sent beside the request, so that the server puts nothing of its own in its place."""
+        import openai
+
+        async with self._asking:
+            if self._unfiltered is None:
+                try:
+                    models = (await self._client.models.list()).data
+                    vllm = any(model.id == self._config.model and model.owned_by == "vllm" for model in models)
+                except openai.APIStatusError as error:
+                    if error.status_code in RETRYABLE_STATUS:
+                        raise
+                    vllm = False
+                except (AttributeError, TypeError, ValueError):  # no such list
+                    vllm = False
+                self._unfiltered = UNFILTERED if vllm else {}
+        return self._unfiltered
+
     def _completion(self, reply: Any, choices: tuple[str, ...]) -> Completion:
         try:
             choice = reply.choices[0]
@@ -150,7 +188,7 @@ class Backend:
             details = getattr(usage, "prompt_tokens_details", None)
             return Completion(
                 text=_text(text),
-                finish_reason="length" if choice.finish_reason == "length" else "stop",
+                finish_reason=finish_reason(choice.finish_reason, where=self._config.url),
                 prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
                 completion_tokens=int(getattr(usage, "completion_tokens", 0) or 0),
                 cached_tokens=int(getattr(details, "cached_tokens", 0) or 0),

@@ -25,6 +25,7 @@ from pydantic import Field, field_validator
 
 from cai import modelfolder
 from cai.allocator import keep_freed_memory
+from cai.backends import finish_reason
 from cai.engine import Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency, PromptRefused
 from cai.processor import resolved_dtype
@@ -251,17 +252,20 @@ class Backend:
                     if not output.finished or future is None or future.done():
                         continue
                     best = output.outputs[0]
-                    future.set_result(
-                        Completion(
+                    try:
+                        completion = Completion(
                             text=best.text,
-                            finish_reason="length" if best.finish_reason == "length" else "stop",
+                            finish_reason=finish_reason(best.finish_reason, where=self.fingerprint),
                             prompt_tokens=len(output.prompt_token_ids or ()),
                             completion_tokens=len(best.token_ids),
                             cached_tokens=output.num_cached_tokens or 0,
                             model=self.fingerprint,
                             choice_logprobs=self._choice_logprobs(output.request_id, best),
                         )
-                    )
+                    except BackendError as error:  # of this request alone
+                        future.set_exception(error)
+                    else:
+                        future.set_result(completion)
                     self._waiting.pop(output.request_id, None)
                 # Once round the loop wakes the rows just answered, which ask their next request before the next step.
                 await asyncio.sleep(0)

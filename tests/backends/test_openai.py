@@ -15,7 +15,7 @@ import pytest
 from cai.backends import bound_of, unseen
 from cai.backends.openai import Config, _choice_logprobs, build, fingerprint
 from cai.engine import LOWEST, Completion, Engine, Request, RetryPolicy, Sampling
-from cai.errors import BackendError, ContextOverflow, InputError
+from cai.errors import BackendError, ContextOverflow, InputError, PromptRefused
 from cai.records import Message
 from tests.backends.troubled import CANARY, Action, Handler, Server, body, drip, good, half, said, silence, status
 
@@ -28,7 +28,7 @@ def ask(prompt: Any = None, seed: int = 7, **sampling: Any) -> Request:
 
 def answer(server: Server, request: Request | None = None, **options: Any) -> Completion:
     async def main() -> Completion:
-        backend = build(Config(url=server.url, model="small", **options), seed=0)
+        backend = build(Config(**{"url": server.url, "model": "small", **options}), seed=0)
         try:
             async with asyncio.timeout(30):
                 return await backend.generate(request or ask())
@@ -154,6 +154,62 @@ def test_a_server_without_log_probabilities_is_said_to_be_one(server: Server) ->
     assert not found.value.retryable
 
 
+@pytest.mark.parametrize("prompt", [None, "Once upon"], ids=["chat", "text"])
+def test_vllm_is_told_all_that_it_would_else_take_from_the_models_files(server: Server, prompt: Any) -> None:
+    server.owner = "vllm"
+    answer(server, ask(prompt))
+    answer(server, ask(prompt, top_k=4), extra={"min_p": 0.1})
+    answer(server, ask(prompt), model="alias")  # not in its list: somebody else's, behind the same address
+    plain, changed, other = (request.body for request in server.asked)
+    filters = ("top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+    assert [plain[name] for name in filters] == [-1, 0.0, 1.0, 0.0, 0.0]
+    assert [changed[name] for name in filters] == [4, 0.1, 1.0, 0.0, 0.0]
+    assert not other.keys() & set(filters)
+
+
+@pytest.mark.parametrize("lists", [status(404), status(401), body(b"<html>"), body({}), body({"data": ["small"]})])
+def test_a_server_that_lists_no_models_is_not_vllm(server: Server, lists: Action) -> None:
+    server.lists = lists
+    answer(server)
+    (request,) = server.asked
+    assert "repetition_penalty" not in request.body
+
+
+def test_which_server_it_is_is_asked_until_it_says_so_and_then_no_more(server: Server) -> None:
+    server.owner = "vllm"
+
+    async def main() -> None:
+        backend = build(Config(url=server.url, model="small"), seed=0)
+        try:
+            server.lists = status(503)
+            with pytest.raises(BackendError, match="HTTP 503") as caught:
+                await backend.generate(ask())
+            assert caught.value.retryable
+            server.lists = None
+            await asyncio.gather(*(backend.generate(ask(seed=number)) for number in range(5)))
+        finally:
+            await backend.close()
+
+    asyncio.run(main())
+    assert server.listed == 2
+    assert [request.body["repetition_penalty"] for request in server.asked] == [1.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"), [("stop", "stop"), (None, "stop"), ("tool_calls", "stop"), ("repetition", "length")]
+)
+def test_how_an_answer_ended(server: Server, told: Any, meant: str) -> None:
+    server.act = lambda request, number: said("Fine.", told)
+    assert answer(server).finish_reason == meant
+
+
+@pytest.mark.parametrize("told", ["content_filter", "abort", "error"])
+def test_an_answer_that_was_cut_by_others_is_none(server: Server, told: str) -> None:
+    error = failure(server, said("Half of", told))
+    assert isinstance(error, PromptRefused) is (told == "content_filter")
+    assert error.retryable is (told != "content_filter")
+
+
 def test_no_content_is_an_empty_answer_for_the_method_to_judge(server: Server) -> None:
     server.act = lambda request, number: said(None)
     assert answer(server).text == ""
@@ -229,6 +285,9 @@ def test_a_status_that_asking_again_does_not_help(server: Server, code: int, men
         (400, "the request exceeds the available context size. try increasing it"),
         (400, "Error code: context_length_exceeded"),
         (413, "prompt is too long: 210000 tokens > 200000 maximum"),
+        (400, "The decoder prompt (length 5000) is longer than the maximum model length of 4096."),
+        (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 2000 and 500"),
+        (422, "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000"),
     ],
 )
 def test_a_prompt_that_does_not_fit(server: Server, code: int, message: str) -> None:

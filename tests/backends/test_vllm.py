@@ -13,7 +13,7 @@ import pytest
 
 from cai.backends import vllm
 from cai.engine import Engine, Request, Sampling
-from cai.errors import InputError, PromptRefused
+from cai.errors import BackendError, InputError, PromptRefused
 from cai.records import Message
 
 
@@ -157,3 +157,32 @@ def test_whether_a_model_has_a_chat_template_is_read_from_its_files(
     for name in files:
         (model / name).write_text("{}")
     assert vllm.chats(vllm.Config(model=str(model), **changes)) is chats
+
+
+# --- answers
+
+
+def test_an_answer_that_was_broken_off_is_asked_again_and_the_others_are_answered() -> None:
+    model = backend(lambda messages: "")
+
+    def ended(name: str, reason: str) -> SimpleNamespace:
+        best = SimpleNamespace(text=f"answer {name}", finish_reason=reason, token_ids=[1, 2])
+        return SimpleNamespace(
+            request_id=name, finished=True, outputs=[best], prompt_token_ids=[1], num_cached_tokens=None
+        )
+
+    async def main() -> tuple[Any, ...]:
+        model._waiting = {name: asyncio.get_running_loop().create_future() for name in ("1", "2", "3")}
+        waiting = tuple(model._waiting.values())
+        model._engine = SimpleNamespace(
+            has_unfinished_requests=lambda: bool(model._waiting),
+            step=lambda: [ended("1", "abort"), ended("2", "stop"), ended("3", "repetition")],
+        )
+        await model._step_while_busy()
+        return tuple(await asyncio.gather(*waiting, return_exceptions=True))
+
+    broken, whole, cut = asyncio.run(main())
+    assert isinstance(broken, BackendError)
+    assert broken.retryable
+    assert (whole.text, whole.finish_reason) == ("answer 2", "stop")
+    assert cut.finish_reason == "length"

@@ -35,6 +35,13 @@ class Handler(BaseHTTPRequestHandler):
         else:
             (self.server.act(self, number) or good)(self)
 
+    def do_GET(self) -> None:
+        """The models that it has, and whose server it says it is."""
+        with self.server.lock:
+            self.server.listed += 1
+        card = {"id": "small", "object": "model", "created": 1, "owned_by": self.server.owner}
+        (self.server.lists or body({"object": "list", "data": [card]}))(self)
+
     def say(self, status: int, body: Any, **headers: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
@@ -70,6 +77,9 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int = 0) -> None:
         self.asked: list[Handler] = []
+        self.owner = "someone"
+        self.lists: Action | None = None
+        self.listed = 0
         self.act: Callable[[Handler, int], Action | None] = lambda request, number: None
         self.lock = threading.Lock()
         self.quit = threading.Event()

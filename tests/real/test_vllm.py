@@ -102,6 +102,8 @@ def server(model: Path) -> Iterator[str]:
     arguments += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048"]
     arguments += ["--dtype", resolved_dtype("auto"), "--enforce-eager"]
     arguments += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "2048"]
+    # As a model's generation_config.json may say: were it obeyed, all samples of a prompt would be alike.
+    arguments += ["--override-generation-config", '{"top_k": 1}']
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "GOMP_SPINCOUNT": "1000"}
     process = subprocess.Popen(
         [sys.executable, *arguments],
