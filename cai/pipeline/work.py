@@ -266,10 +266,14 @@ class _Rows:
             row = self._stage.row(end.result)
         else:
             row = {**self._stage.empty, "quarantined": given_up(self._stage.name, end.item, end.error).row()}
-        self._journal.append({"id": end.item.id, **row})
+        self._unanswered += given_up_for(row) == "backend"
+        kept = self._journal.get(end.item.id) if end.error is not None else None
+        if kept is not None and given_up_for(kept) not in RETRIED and not self._stage.stale(end.item, kept):
+            row = kept  # it lacks only a part, and what an error says of that is no reason to lose the rest
+        else:
+            self._journal.append({"id": end.item.id, **row})
         self._done += 1
         self._quarantined += row["quarantined"] is not None
-        self._unanswered += given_up_for(row) == "backend"
         self._too_long += given_up_for(row) == "too_long" or self._stage.incomplete(row)
         self._report.update(
             self._done, tokens=self._engine.usage.fresh_completion_tokens, quarantined=self._quarantined

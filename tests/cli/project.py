@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner, Result
 
+from cai.backends import scripted
 from cai.cli.main import app
+from cai.engine import Completion, Request
+from cai.errors import BackendError
 
 RECIPE = """\
 name: small
@@ -69,3 +73,15 @@ def cai(*arguments: str, code: int = 0) -> Result:
 def usage(project: Project, run: str = "runs/small") -> dict[str, int]:
     found: dict[str, int] = project.rows(f"{run}/attempts.jsonl")[-1]["usage"]
     return found
+
+
+def only_greets(patch: pytest.MonkeyPatch) -> None:
+    """Let the scripted backend fail on every prompt but the plainest."""
+    answer = scripted.Backend.generate
+
+    async def generate(self: scripted.Backend, request: Request) -> Completion:
+        if isinstance(request.prompt, str) or request.prompt[0].content != "Hello":
+            raise BackendError("broken", where="here")
+        return await answer(self, request)
+
+    patch.setattr(scripted.Backend, "generate", generate)

@@ -11,6 +11,7 @@ import pytest
 from cai.judging.prompt import PROMPTS
 from cai.records import Preference, Vote, comes_first
 from tests.cli.judged import RECIPE, cai, rows
+from tests.cli.project import only_greets
 
 
 def test_run_ends_with_votes_and_preferences(recipe: Path) -> None:
@@ -304,6 +305,23 @@ def test_rows_whose_answers_came_late_are_judged_late(recipe: Path) -> None:
     after = rows(run / "preferences.jsonl")
     assert len(after) == 24
     assert [row for row in after if row in before] == before
+
+
+def test_votes_on_answers_that_are_no_more_are_not_kept_where_the_backend_fails(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cai("run", "recipe.yaml")
+    run = recipe / "runs" / "judged"
+    sampled = next(row for row in rows(run / "sampled.jsonl") if len(row["responses"]) > 1)
+    with (run / "sampled.jsonl").open("a") as file:  # as a retry would leave it
+        changed = [{**sampled["responses"][0], "id": "other", "text": "Other words."}, *sampled["responses"][1:]]
+        file.write(json.dumps({**sampled, "responses": changed}) + "\n")
+    only_greets(monkeypatch)
+    cai("run", "recipe.yaml")
+    (given_up,) = [row for row in rows(run / "quarantine.jsonl") if row["stage"] == "judge"]
+    assert (given_up["id"], given_up["reason"]) == (sampled["id"], "backend")
+    groups = {row["id"] for row in rows(run / "groups.jsonl")}
+    assert all(row["group_id"] in groups for row in rows(run / "votes.jsonl"))
 
 
 def test_a_prompt_that_sets_every_question_aside_is_in_quarantine(recipe: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.project import Project, cai
+from tests.cli.project import Project, cai, only_greets
 
 # --- rows that do not come through
 
@@ -54,6 +54,24 @@ def test_rows_that_did_not_fit_are_asked_for_again_once_the_context_has_grown(pr
         assert "1 of 2 rows were finished before" in cai("run", "recipe.yaml", *folder, *more, "--retry-failed").stderr
         assert len(project.rows(f"runs/{run}/responses.jsonl")) == 6
         assert project.rows(f"runs/{run}/quarantine.jsonl") == []
+
+
+def test_a_row_that_lacks_a_part_keeps_the_rest_though_the_backend_fails_on_that(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.root / "data/prompts.jsonl").write_text(json.dumps({"prompt": "word " * 300}) + "\n")
+    cai("run", "recipe.yaml", "--set", "seed=1", "--set", "models.policy.context=607")
+    before = project.rows("runs/small/responses.jsonl")
+    assert ["too_long"] in [row["flags"] for row in before]
+    again = ("run", "recipe.yaml", "--set", "seed=1", "--set", "models.policy.context=4096", "--retry-failed")
+    with monkeypatch.context() as patch:
+        only_greets(patch)
+        told = cai(*again).stderr
+    assert "the backend failed on 1 rows" in told
+    assert project.rows("runs/small/responses.jsonl") == before
+    assert project.rows("runs/small/quarantine.jsonl") == []
+    assert "1 of 1 rows were finished before" not in cai(*again).stderr
+    assert [row["flags"] for row in project.rows("runs/small/responses.jsonl")] == [[]] * 3
 
 
 def test_one_model_name_at_two_ports_of_this_machine_is_refused_unless_named(project: Project) -> None:
