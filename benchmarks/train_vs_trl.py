@@ -139,7 +139,7 @@ def trls(job: Job, steps: int) -> None:
                 "chosen": [{"role": "assistant", "content": each.answers[each.pairs[0].first]}],
                 "rejected": [{"role": "assistant", "content": each.answers[each.pairs[0].second]}],
             }
-            for each in read_pairs(job.pairs, ties=True).train
+            for each in read_pairs(job.pairs).train
         ]
         kind, trainer = (RewardConfig, RewardTrainer) if job.name == "rm" else (DPOConfig, DPOTrainer)
         common |= {"precompute_ref_log_probs": True} if job.name == "dpo" else {}
