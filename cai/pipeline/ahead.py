@@ -12,7 +12,7 @@ from cai import plugins
 from cai.engine import Generate
 from cai.errors import CaiError
 from cai.estimate import Estimate, estimate
-from cai.pipeline.begin import changes
+from cai.pipeline.begin import changes, check_axes
 from cai.pipeline.job import Job
 from cai.pipeline.reading import Found, source_rows, warnings
 from cai.pipeline.work import reused_logs
@@ -29,9 +29,10 @@ def dry_run(job: Job, folder: Path, *, update: bool = False) -> Estimate:
         update: the inputs of a run that is there have changed on purpose; else it is told that it would be refused.
 
     Raises:
-        CaiError: the run that is there, or one that it reuses, cannot be read.
+        CaiError: the run that is there, or one that it reuses, cannot be read; or see `check_axes`.
     """
     place = RunFolder(folder)
+    check_axes(job, place)
     own = [place.requests] if place.requests.is_file() else []
     backend, config = job.loaded.models["policy"]
     files = Found()

@@ -8,17 +8,25 @@ from typing import Any
 import yaml
 
 from cai import runs
-from cai.errors import RunError
+from cai.errors import InputError, RunError
+from cai.labels.events import read_labels
 from cai.pipeline.job import Job, inputs
 from cai.pipeline.reading import recount, snapshot, tell
 from cai.progress import Reporter
 from cai.records import Prompt
 from cai.runs import RunFolder
 from cai.store import read_rows, write_json, write_text
+from cai.yamlfile import nearest
 
 
 def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None:
-    """Make the folder of a new run, or check that the one there is this run."""
+    """Make the folder of a new run, or check that the one there is this run.
+
+    Raises:
+        InputError: see `check_axes`; or a source of prompts cannot be read.
+        RunError: the run that is there was made from other inputs, or there is not one prompt.
+    """
+    check_axes(job, place)
     before = place.read_manifest()
     now, differing = changes(job, place, before)
     if before is not None:
@@ -55,6 +63,27 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
         **runs.environment(),
     }
     runs.write_manifest(place, manifest)  # last: a folder with a manifest is a run that has begun
+
+
+def check_axes(job: Job, place: RunFolder) -> None:
+    """Refuse an axis of `preferences` on which there can be no preference, before all is generated and judged in vain.
+
+    Raises:
+        InputError: neither is the judge asked about it, nor has anybody labelled the run's pairs on it.
+    """
+    if job.judge is None:
+        return
+    judged = job.judge.axes
+    unknown = [axis for axis in job.loaded.recipe.preferences.axes if axis not in judged]
+    labelled = {label.axis for label in read_labels(place.labels)} if unknown else set()
+    for axis in unknown:
+        if axis not in labelled:
+            raise InputError(
+                f"the judge is not asked about the axis {axis!r}{nearest(axis, [*judged, *sorted(labelled)])}",
+                where="preferences.axes",
+                mend=f"judge.axes: {', '.join(judged) or 'none, so its verdicts have no axis'}; an axis that only "
+                "people label can be named once they have",
+            )
 
 
 def changes(job: Job, place: RunFolder, before: dict[str, Any] | None) -> tuple[dict[str, Any], list[str]]:

@@ -162,6 +162,19 @@ def test_an_unknown_axis_and_another_spelling_are_told_across_files(run: Path, t
     assert told["added"] == 1
 
 
+def test_preferences_take_an_axis_that_only_people_label_once_they_have(run: Path, tmp_path: Path) -> None:
+    export = ("export", str(run / "recipe.yaml"), "--run-dir", str(run), "--preferences")
+    style = ("--set", "preferences.axes=[helpful, style]")
+    assert "not asked about the axis 'style'" in cai(*export, *style, code=2).stderr
+    (made, *_) = preferences(run / "preferences.jsonl")
+    row = {"pair_id": made.comparison_id, "order": "ab", "axis": "style", "annotator": "ann", "verdict": "left"}
+    say(run, tmp_path, [row], "--also-axis", "style")
+    cai(*export, *style)
+    cai("merge", str(run))
+    taken = [row["axis"] for path in run.glob("preferences-merged/trl/t*.jsonl") for row in rows_of(path)]
+    assert set(taken) == {"helpful", "style"}
+
+
 def test_pairs_go_out_with_the_judges_verdict_only_where_it_is_asked_for(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "tasks.json"
     cai("label", "export", str(run), "--format", "label_studio", "--out", str(out))
