@@ -47,6 +47,26 @@ ANNOUNCED = [
     "This revision avoids blame. Talk to your neighbour.",
     "In this rewrite, I speak of kindness. Talk to your neighbour.",
     "The rewritten answer now respects both sides. Talk to your neighbour.",
+    # Labels without a colon.
+    "**Revised Response**\n\nTalk to your neighbour.",
+    "## Revised Reply\n\nTalk to your neighbour.",
+    "Revised answer\n\nTalk to your neighbour.",
+    "**New Answer**\nTalk to your neighbour.",
+    "**Kinder reply**\n\nTalk to your neighbour.",
+    "Revised reply — talk to your neighbour.",
+    "Sure!\n\n**My Rewritten Answer**\n\nTalk to your neighbour.",
+    "**Critique**\n\nIt is rude.\n\n**Revision**\n\nTalk to your neighbour.",
+    "It is rude.\n\n### Revised Answer\nTalk to your neighbour.",
+    "Revised: talk to your neighbour.",
+    "(Revised) Talk to your neighbour.",
+    "**Rewrite:** talk to your neighbour.",
+    "Response:\n\nTalk to your neighbour.",
+    # Last words.
+    "Talk to your neighbour.\n\nLet me know if this revision addresses what you named.",
+    "Talk to your neighbour. I hope this rewrite is better.",
+    "Talk to your neighbour. I hope that this revised reply helps.",
+    "Talk to your neighbour.\n\n(Note: I removed the suggestion to knock on the wall.)",
+    "Talk to your neighbour. I've made the answer more respectful.",
 ]
 
 
@@ -103,8 +123,43 @@ ORDINARY = [
     ("How do I say no?", "Here is an example without blame: I would rather not."),
     ("How do I fix a puncture?", "I have removed the wheel a hundred times; start with the nuts. Here is how."),
     ("What should I cook?", "Here is one with leeks, and here is another with beans."),
+    ("What follows a stimulus?", "**Response**\n\nA stimulus is followed by what the body does."),
+    ("What is a reflex?", "Response: what a body does when it is touched. It needs no thought."),
+    ("What does the server send back?", "Response:\n```json\n{}\n```"),
+    ("Write to my aunt about her parcel: a short message.", "Response:\n\nDear aunt, it has come."),
+    (
+        "Outline a talk on floods.",
+        "## Warning\n\nWho calls.\n\n## Response\n\nWho comes.\n\n## Revision\n\nWhat is learnt.",
+    ),
+    ("How do I get ready for my finals?", "# Revision\n\nRead a chapter a day.\n\n# Sleep\n\nEight hours."),
+    ("Explain cells for my exam.", "A cell is a small room with a wall. I hope this revision helps you to pass."),
+    ("What did she say of the novel?", "**Plot**\n\nA clerk travels.\n\n**Critique**\n\nIt is too long, she says."),
+    ("What is criticism?", "**Criticism**\n\nTo weigh a work."),
+    ("How do I text on this phone?", "**New Message**\n\nTap the pen, then the name."),
+    (
+        "How do I do well in an interview?",
+        "**Weak answer**\n\nI work too hard.\n\n**Better answer**\n\nI learn to delegate.",
+    ),
+    ("What is the new answer to how many planets there are?", "**New answer**\n\nEight."),
+    ("Write release notes.", "**New version**\n\nThe map loads faster."),
+    ("Which Bible is old?", "**Authorised Version**\n\nIt is of 1611.\n\n**Revised Version**\n\nIt is of 1885."),
+    ("Set out a cover page.", "Revised: 4 May\n\nOperating Manual"),
+    ("Set out a cover page.", "Revised: May 2021\n\nOperating Manual"),
+    ("What does a web server's rewrite do?", "Rewrite: a rule that sends one address to another."),
+    (
+        "How do I make soup for Ann, who eats no salt?",
+        "Boil two leeks. Note: I left out the salt; I made it more peppery.",
+    ),
+    ("How do I mend a drum?", "Stretch the skin. I've made the rim more even with a file; let me know if this works."),
+    ("What is a hostile takeover?", "One that the board does not want. The response — a counter-offer — comes late."),
     ("Who edits a film?", "The editor. In the final version of the film, she kept the scene with the boat."),
 ]
+
+
+def test_a_new_answer_is_headed_so_by_right_where_there_was_one() -> None:
+    talk = (Message("user", "How many planets?"), Message("assistant", "Nine."), Message("user", "Not any more."))
+    for text in ("**New answer**\n\nEight planets.", "Revised: there are eight planets."):
+        assert revision_flags(text, finish_reason="stop", parent="Nine.", critique=None, prompt=talk) == ()
 
 
 @pytest.mark.parametrize(("prompt", "text"), ORDINARY)

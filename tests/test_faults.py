@@ -71,6 +71,7 @@ FAULTY = [
     ("Revision: Talk to your neighbour over a cup of tea.", "scaffold"),
     ("**Revised answer:** Talk to your neighbour.", "scaffold"),
     ("## Revised response:\nTalk to your neighbour.", "scaffold"),
+    ("# Revision\n\nTalk to your neighbour.", "scaffold"),
     ("Talk to your neighbour.\n\n**Revision:** Knock at the door.", "scaffold"),
     ("Here is the revised response:\n\nTalk to your neighbour.", "scaffold"),
     ("Sure! Here's a rewritten version: Talk to your neighbour.", "scaffold"),
@@ -106,6 +107,7 @@ FAULTY = [
     ("Talk to your neighbour.\nUser: Thanks, I will try.", "point_of_view"),
     ("Talk to your neighbour.\n\n**Human:** Can you say more?", "point_of_view"),
     ("Talk to your neighbour.\n\nHuman:", "point_of_view"),
+    ("Talk to your neighbour.\n\nH: What do I say?\n\nA: Say hello.", "point_of_view"),
     # critique copied
     ("Well. " + CRITIQUE.split(". ", 1)[1], "critique_copied"),
     (CRITIQUE.split(" encourages ")[1], "critique_copied"),
@@ -176,6 +178,7 @@ HARMLESS = [
     ("How do I cite a film?", "Give the title first, the year next. Based on the novel by Brown, say so."),
     ("How can I sleep?", "I appreciate how hard that is. A dark room helps."),
     ("Am I wrong?", "You're right that shouting is loud. A talk may do more."),
+    ("Why am I cross?", "Ask yourself four things.\n\n**H**: Hungry. Have you eaten?\n**T**: Tired. Do you sleep?"),
     ("How do I sleep?", "Talk to him. A friendly talk may settle the matter; shouting may start a quarrel."),
 ]  # fmt: skip
 
@@ -214,6 +217,17 @@ def test_nearly_unchanged(new: str, same: bool) -> None:
     assert ("unchanged" in revise(new, parent=parent)) is same
 
 
+def test_one_word_that_the_critique_speaks_of_is_a_change() -> None:
+    def flags(new: str, critique: str) -> tuple[str, ...]:
+        return revision_flags(new, finish_reason="stop", parent=LONG, critique=critique, prompt=ask("Boats?"))
+
+    wrong = "It names a spare part of the boat, yet with a boat that old there is none."
+    assert flags(LONG.replace("spare", "loose"), wrong) == ()
+    assert flags(LONG.replace("spare", "loose", 1), "It should say that it is loose.") == ()
+    for same in (LONG.replace("with care", "for care", 1), LONG.replace("with care", "with skill", 1)):
+        assert flags(same, wrong) == ("unchanged",)
+
+
 def test_a_copy_that_the_token_limit_cut_is_unchanged() -> None:
     half = LONG[: len(LONG) // 2]
     flags = revision_flags(half, finish_reason="length", parent=LONG, critique=None, prompt=ask("Boats?"))
@@ -238,6 +252,7 @@ CRITIQUES = [
     (PARENT, ("response_copied",)),
     (CRITIQUE + "\n\nRevision: Talk to him.", ("scaffold",)),
     (CRITIQUE + " Here's the revised response: Talk to him.", ("scaffold",)),
+    ("Critique: It is rude.\n\n**Revision**\n\nTalk to him.", ("scaffold",)),
     (CRITIQUE + "\n\nRevisionRequest: Rewrite it.", ("scaffold",)),
     (CRITIQUE + "<|im_end|>", ("scaffold",)),
     (CRITIQUE + "\n\nHuman: What should I do then?", ("point_of_view",)),

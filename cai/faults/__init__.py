@@ -112,7 +112,7 @@ def revision_flags(
     return _found(
         truncated=truncated,
         empty=not has_content(text),
-        unchanged=likeness.unchanged(text, parent, cut=truncated),
+        unchanged=likeness.unchanged(text, parent, critique=critique or "", cut=truncated),
         scaffold=leaks.scaffold(text, wanted, had_answer=had_answer),
         point_of_view=leaks.point_of_view(text, wanted, had_answer=had_answer),
         critique_copied=critique is not None and likeness.copies_critique(text, critique, parent=parent, asked=wanted),

@@ -61,7 +61,7 @@ NEW = (
     r"(?:revised|rewritten|updated|improved|corrected|modified|edited|reworked|amended|reworded|rephrased|new|better|"
     r"revision of)"
 )
-_ANSWER = r"(?:answer|response|reply)"
+ANSWER = r"(?:answer|response|reply)"
 NOUN = r"(?:answer|response|reply|version|message|text|one)"
 # "safer", "less harmful", "harmless": a revision compares itself with what it replaces.
 COMPARED = (
@@ -82,12 +82,12 @@ _PREAMBLE = re.compile(
 # Here is a safer, more balanced version.
 _BETTER = re.compile(
     rf"{_HERE} {_A} (?P<like>{COMPARED})(?:(?:,| and|, and|,? but) (?:{COMPARED}|still \w+)){{0,3}} "
-    rf"(?P<noun>{_ANSWER}|version|attempt|wording|phrasing)\b(?! of (?!(?:the|my) {_ANSWER}))",
+    rf"(?P<noun>{ANSWER}|version|attempt|wording|phrasing)\b(?! of (?!(?:the|my) {ANSWER}))",
     _I,
 )
 # Here is an answer that no longer insults; the answer without the harmful part; a response in line with the principle.
 _SUCH = re.compile(
-    rf"{_HERE} {_A} (?P<noun>{_ANSWER}|version),? (?:(?:that|which) (?:now |also )?(?:is (?:more|less|not)|avoids?|"
+    rf"{_HERE} {_A} (?P<noun>{ANSWER}|version),? (?:(?:that|which) (?:now |also )?(?:is (?:more|less|not)|avoids?|"
     r"follows?|respects?|removes?|adheres?|compl(?:y|ies)|does not|doesn't|no longer|addresses|meets|keeps|aligns?)|"
     r"without (?:the|any|that|those|these) (?:[\w-]+ ){0,3}?(?:parts?|problems?|issues?|content|language|advice|"
     r"stereotypes?|suggestions?|assumptions?|wording|tone|statements?|claims?|details?)|"
@@ -103,7 +103,7 @@ _REWRITE = re.compile(
 # Here is my attempt at a less harmful answer. The revised answer is: ...
 _ATTEMPT = re.compile(
     rf"{_HERE} {_A} (?:[\w-]+ )?(?:attempt|try|go|shot) (?:at|to)\b[^.:\n]{{0,40}}\b"
-    rf"(?:{_ANSWER}|version|re-?writ\w*|revis\w*)\b|"
+    rf"(?:{ANSWER}|version|re-?writ\w*|revis\w*)\b|"
     rf"(?:^|[.!:\n])\W{{0,5}}(?:the|my|your|our|a) (?:{NEW}|safer|less \w+|more \w+),? (?:\w+ )?{NOUN}\b"
     r"[^.:\n]{0,40}? (?:is|would be|could be|might be|should be|reads|follows|goes)\b[^.\n]{0,30}:",
     _I,
@@ -141,10 +141,26 @@ _CHANGED = re.compile(
     rf"changed|adjusted|corrected)\b(?=[^.!?\n]{{0,100}}\b{_SAID}\b)(?=[^.!?\n]{{0,160}}\b{_BAD}\b)",
     _I,
 )
+# I've made the answer more respectful; I removed the suggestion to shout, which nobody has seen.
+_MADE = re.compile(
+    rf"{_SINCE}{_I_DID}(?:made (?:the|my|this) (?:{ANSWER}|wording|tone|advice|language) {COMPARED}\b|"
+    r"(?:removed|deleted|dropped|taken out|took out|replaced|toned down|softened) (?:the|my|any|that) (?:[\w-]+ )?"
+    r"(?:advice|suggestions?|recommendations?|encouragement|claims?|remarks?|assumptions?|stereotyp\w+|wording)"
+    r"\b)",
+    _I,
+)
+# Let me know if this revision addresses the concerns; I hope this revised answer helps.
+_HOPES = re.compile(
+    rf"\b(?:let me know (?:if|whether)|i hope(?: that)?|hopefully,?) (?:this|the|my) (?:new |updated )?"
+    rf"(?:(?:revised|rewritten|reworded|updated|improved) (?:{ANSWER}|version)\b|(?:revision|re-?write|rewording) "
+    r"(?:\w+ )?(?:meets?|address(?:es)?|aligns?|adheres?|compl(?:ies|y)|follows?|avoids?|reflects?|respects?|"
+    r"satisf(?:ies|y)|resolves?|is (?:more|less|better|acceptable)|works|suits)\b)",
+    _I,
+)
 # This revision avoids ...; in this rewrite, I ...
 _IN_THIS = re.compile(
     rf"(?:^|[.!?:;\n(\[*_-] {{0,2}})(?:in )?(?:this|the|my) (?:new |updated )?(?:revision|re-?write|rewording|"
-    rf"(?:revised|rewritten|reworded|updated|improved) (?:{_ANSWER}|version|text))\b(?:, i\b| (?:\w+ )?(?:avoids?|"
+    rf"(?:revised|rewritten|reworded|updated|improved) (?:{ANSWER}|version|text))\b(?:, i\b| (?:\w+ )?(?:avoids?|"
     r"removes?|keeps?|no longer|does not|doesn't|now|is (?:more|less)|addresses|follows|provides|focus\w+|includes?|"
     r"acknowledges?|emphasi[sz]es|offers|encourages|respects|takes|maintains|aims|makes|uses|replaces|highlights|"
     r"eliminates|ensures|still)\b)",
@@ -160,6 +176,11 @@ def wants_revision(asked: str) -> bool:
 def mentions_answer(asked: str) -> bool:
     """Whether the user brings up an answer, so that text about one may be meant."""
     return _MENTIONS_ANSWER.search(asked) is not None
+
+
+def mentions_revisions(asked: str) -> bool:
+    """Whether the user brings up revising or rewriting, of whatever."""
+    return _MENTIONS_REVISIONS.search(asked) is not None
 
 
 def announces(plain: str, asked: str, *, had_answer: bool) -> bool:
@@ -184,9 +205,9 @@ def announces(plain: str, asked: str, *, had_answer: bool) -> bool:
         return False
     if _offers(start, asked):
         return True
-    if any(_IN_THIS.search(end) for end in ends) and not _MENTIONS_REVISIONS.search(asked):
+    if any(_IN_THIS.search(end) or _HOPES.search(end) for end in ends) and not mentions_revisions(asked):
         return True
-    return any(_CHANGED.search(end) for end in ends) and not _NARRATED.search(asked)
+    return any(_CHANGED.search(end) or _MADE.search(end) for end in ends) and not _NARRATED.search(asked)
 
 
 def _offers(start: str, asked: str) -> bool:
@@ -207,6 +228,4 @@ def _offers(start: str, asked: str) -> bool:
     such = _SUCH.search(start)
     if such and not meant(such["noun"]):
         return True
-    return _ATTEMPT.search(start) is not None or (
-        _REWRITE.search(start) is not None and not _MENTIONS_REVISIONS.search(asked)
-    )
+    return _ATTEMPT.search(start) is not None or (_REWRITE.search(start) is not None and not mentions_revisions(asked))

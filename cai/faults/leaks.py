@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import re
 
-from cai.faults.announce import COMPARED, NEW, NOUN, announces, mentions_answer, wants_revision
+from cai.faults.announce import (
+    ANSWER,
+    COMPARED,
+    NEW,
+    NOUN,
+    announces,
+    mentions_answer,
+    mentions_revisions,
+    wants_revision,
+)
 from cai.faults.text import opening, straight
 
 _I = re.IGNORECASE
@@ -25,14 +34,29 @@ _ABOUT_TOKENS = re.compile(r"chat ?template|special token|prompt format|chatml|t
 _REQUEST_LABEL = re.compile(
     rf"\b(?:CritiqueRequest|RevisionRequest)\b|(?:^|\n){_MARK}(?:critique|revision) request{_MARK}:", _I
 )
-# A heading of its own paragraph: "Critique:", "**Revised answer:**". "Revision: 1.2" heads a document.
+# What a document says of itself: "Revision: 1.2", "Revised: May 2021".
+_DATED = (
+    rf"{_MARK}[ \t]*(?:[A-Za-z]?\d|(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)(?:[a-z]{{3,}})?\.? \d)"
+)
+# A heading of its own paragraph: "Critique:", "**Revised answer:**". Instead of the colon the line may end, or a dash
+# follow, where `_is_label` says so.
 _LABEL = re.compile(
     rf"(?:^|\n[ \t]*\n){_MARK}(?:(?P<critique>critique|critic|criticism)|"
     rf"(?P<revision>revision|(?:my |the |your )?{NEW} {NOUN})|"
-    rf"(?P<compared>(?:my |the |your |a )?{COMPARED} (?:answer|response|reply)))"
-    rf"{_MARK}:(?!{_MARK}[ \t]*[A-Za-z]?\d)",
+    rf"(?P<compared>(?:my |the |your |a )?{COMPARED} {ANSWER}))"
+    rf"{_MARK}(?P<end>:(?!{_DATED})|(?=\n|\Z)|(?<=\s)[—–-]+\s)",
     _I,
 )
+_ANSWERS = ("answer", "response", "reply")
+_REWRITTEN = re.compile(r"revis|re-?writ|re-?word|rephras|rework|amend", _I)
+# Only at the very beginning: "Revised: ...", "(Revised) ...", "Rewrite: ...".
+_OPENS = re.compile(
+    rf"^{_MARK}(?:[(\[](?:revised|rewritten|revision|re-?write)[)\]]|"
+    rf"(?:revised|rewritten|re-?write){_MARK}(?::(?!{_DATED})|\n))",
+    _I,
+)
+# The end of the request's template. "Response: a reaction" defines a word, one of JSON or code is a server's.
+_RESPONSE = re.compile(rf"^{_MARK}response{_MARK}:{_MARK}\n(?!\s*[`{{<])", _I)
 _GIVES_REVISION = re.compile(rf"\bhere(?:'s| is) (?:an? |the |my )?{NEW} {NOUN}\b[^.\n]{{0,80}}:", _I)
 _AS_PER = re.compile(
     r"\b(?:as per|per|based on|according to|in light of|following|in response to|considering|addressing|"
@@ -45,7 +69,9 @@ _SELF_LABEL = re.compile(rf"^{_MARK}(?:assistant|ai|chatbot|bot){_MARK}:", _I)
 # What a user says who wants such a text: then it is the answer.
 _WANTS_CRITIQUE = re.compile(r"\b(?:critiqu|criti[cq]|review|feedback|assess|evaluat|analy[sz]|comment on|peer)", _I)
 # Whoever learns for an exam, or keeps a document, heads a part with "Revision:".
-_MENTIONS_REVISION = re.compile(r"\b(?:revis|study|studi|exam|test|learn|school|version|history|log\b|document)", _I)
+_MENTIONS_REVISION = re.compile(
+    r"\b(?:revis|study|studi|exam|finals|test|learn|school|version|history|log\b|document)", _I
+)
 _WANTS_TURNS = re.compile(
     r"\b(?:humans?\b|users?\b|dialogues?|conversation|script|transcript|chat|interview|play\b|scene|role-?play|faq|"
     r"q ?& ?a|log\b|persona)",
@@ -109,7 +135,11 @@ _THANKS = re.compile(
     _I,
 )
 
-_TURN = re.compile(rf"^{_MARK}(?:human|user|h){_MARK}:(?P<said>.{{0,400}}(?:\n.{{0,400}})?)", _I | re.MULTILINE)
+_TURN = re.compile(
+    rf"^{_MARK}(?:human|user|(?P<letter>h)){_MARK}:(?P<said>.{{0,400}}(?:\n.{{0,400}})?)", _I | re.MULTILINE
+)
+# "H: hungry, A: angry, L: lonely" spells something out; an A alone may be the assistant.
+_OTHER_LETTER = re.compile(rf"^{_MARK}[b-gi-z]{_MARK}:", _I | re.MULTILINE)
 _OTHER_TURN = re.compile(rf"\n{_MARK}(?:assistant|ai){_MARK}:", _I)
 _SPOKEN = re.compile(r"\?|\b(?:i|i'm|my|me|you|your|please|thanks|thank|hello|critique|rewrite)\b", _I)
 
@@ -138,13 +168,20 @@ def scaffold(text: str, asked: str, *, had_answer: bool) -> bool:
     """
     if tokens(text, asked):
         return True
-    plain = straight(text)
+    plain = straight(text).strip()
     critique_wanted = bool(_WANTS_CRITIQUE.search(asked))
     lower = plain.casefold()
     request = _REQUEST_LABEL.search(plain) if "request" in lower else None
     if request and request.group().strip().casefold() not in asked.casefold():
         return True
-    if any(not _label_wanted(label, asked, had_answer=had_answer) for label in _LABEL.finditer(plain)):
+    labels = [label for label in _LABEL.finditer(plain) if _is_label(label)]
+    if any(not _label_wanted(label, asked, had_answer=had_answer) for label in labels):
+        return True
+    if _OPENS.search(plain) and not (
+        had_answer or critique_wanted or mentions_revisions(asked) or wants_revision(asked)
+    ):
+        return True
+    if _RESPONSE.search(plain) and not (mentions_answer(asked) or _WANTS_LETTER.search(asked)):
         return True
     if announces(plain, asked, had_answer=had_answer):
         return True
@@ -153,15 +190,34 @@ def scaffold(text: str, asked: str, *, had_answer: bool) -> bool:
     return not critique_wanted and ("criti" in lower or "request" in lower) and _named_critique(plain)
 
 
+def _is_label(label: re.Match[str]) -> bool:
+    """Whether it can be the loop's: without a colon, chapters and dialogs of a program have such headings too.
+
+    Then it has to begin the text, or say that an answer was rewritten.
+    """
+    if label["end"] == ":":
+        return True
+    named = (label["revision"] or "").casefold()
+    of_answer, rewritten = named.endswith(_ANSWERS), _REWRITTEN.search(named) is not None
+    if label.start():
+        return of_answer and rewritten
+    return of_answer or rewritten or bool(label["compared"]) or (label["critique"] or "").casefold() == "critique"
+
+
 def _label_wanted(label: re.Match[str], asked: str, *, had_answer: bool) -> bool:
     if label["critique"]:
         return _WANTS_CRITIQUE.search(asked) is not None
+    answer_meant = had_answer or mentions_answer(asked)
     if label["compared"]:
-        return had_answer or mentions_answer(asked)
+        return answer_meant
     named = label["revision"].casefold()
-    if named.endswith(("answer", "response", "reply")) and not (had_answer or mentions_answer(asked)):
-        return False
-    if named == "revision" and label.start() and _MENTIONS_REVISION.search(asked):
+    heading = label["end"] != ":"
+    if named.endswith(_ANSWERS):
+        if not answer_meant:
+            return False
+        if heading and not _REWRITTEN.search(named):
+            return True
+    elif (heading or (named == "revision" and label.start())) and _MENTIONS_REVISION.search(asked):
         return True
     return wants_revision(asked) or _WANTS_CRITIQUE.search(asked) is not None
 
@@ -169,8 +225,8 @@ def _label_wanted(label: re.Match[str], asked: str, *, had_answer: bool) -> bool
 def writes_revision(text: str) -> bool:
     """Whether a critique goes on to write the loop's next step: its labels, or "Here is the revised answer:"."""
     plain = straight(text)
-    label = _LABEL.search(plain)
-    return bool(_REQUEST_LABEL.search(plain) or (label and label["revision"]) or _GIVES_REVISION.search(plain))
+    labelled = any(label["revision"] for label in _LABEL.finditer(plain))
+    return bool(_REQUEST_LABEL.search(plain) or labelled or _GIVES_REVISION.search(plain))
 
 
 def _named_critique(plain: str) -> bool:
@@ -207,8 +263,11 @@ def writes_turn(text: str, asked: str) -> bool:
         return False
     plain = straight(text).rstrip()
     end = len(plain)
+    spelt_out = _OTHER_LETTER.search(plain) is not None
     answered = max((match.start() for match in _OTHER_TURN.finditer(plain)), default=-1)
     for turn in _TURN.finditer(plain):
+        if turn["letter"] and spelt_out:
+            continue
         said = turn["said"].strip()
         if turn.start() and not said and turn.end() >= end:
             return True

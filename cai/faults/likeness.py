@@ -16,6 +16,8 @@ _DECISIVE = re.compile(r"\d|^(?:no|not|never|none|nor|without|cannot|can|may|mus
 _FILLERS = frozenset(
     ["a", "an", "the", "and", "or", "but", "so", "that", "this", "is", "are", "was", "were", "be", "to", "of", "in"]
 )
+# Most critiques have these: one of them there says nothing of what the critique is about.
+_COMMON = _FILLERS | {"it", "its", "you", "your", "as", "at", "by", "for", "from", "if", "on", "with", "more", "some"}
 
 _SHINGLE = 4
 COPIED = 0.5
@@ -34,13 +36,14 @@ _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _CHARACTER_LOOP = re.compile(r"([^\W\d_]{1,8}?)\1{24,}")
 
 
-def unchanged(text: str, parent: str, *, cut: bool = False) -> bool:
+def unchanged(text: str, parent: str, *, critique: str = "", cut: bool = False) -> bool:
     """Whether a revision is its parent again.
 
     True when both have the same words (case, markdown, punctuation and list numbers aside); when they differ only in
     words like "the"; when the Dice coefficient of their word pairs is at least `UNCHANGED`, as many words came in as
-    went out, and no number, negation or modal verb is among them; or, for a text `cut` by the token limit, when it is
-    the beginning of its parent. Texts without words are compared without their white space.
+    went out, and neither a number, negation or modal verb nor a word that the `critique` speaks of is among them; or,
+    for a text `cut` by the token limit, when it is the beginning of its parent. Texts without words are compared
+    without their white space.
     """
     new, old = words(text), words(parent)
     if not new or not old:
@@ -60,6 +63,9 @@ def unchanged(text: str, parent: str, *, cut: bool = False) -> bool:
         return False
     if [word for word in new if word not in _FILLERS] == [word for word in old if word not in _FILLERS]:
         return True
+    # One wrong name, put right, may be all that was asked for.
+    if changed.keys() & set(words(critique)) - _COMMON:
+        return False
     # To strike words out or to add a sentence is done on purpose; a copy at high temperature swaps word for word.
     return added.total() == removed.total() and dice(new, old) >= UNCHANGED
 
