@@ -89,7 +89,8 @@ class Workshop:
         """
         models = self._job.loaded.models
         keys = {role: content_hash(models[role][0], models[role][1].model_dump(mode="json")) for role in roles}
-        self._close(set(keys.values()))
+        if keys:  # a stage that asks nothing leaves them to the next
+            self._close(set(keys.values()))
         for role, key in keys.items():
             if key not in self._built:
                 name, config = models[role]
@@ -336,7 +337,7 @@ def _stoppable() -> Iterator[None]:
 
 def rows_in_flight(engine: Engine, requests_at_once: int = 1) -> int:
     """Rows whose requests are twice the seats: the backend's queue never runs dry while some wait for a turn."""
-    return max(2, -(-2 * engine.seats // requests_at_once))
+    return max(2, -(-2 * engine.seats // max(1, requests_at_once)))  # sampling nothing anew asks nothing
 
 
 def given_up(stage: str, prompt: Prompt, error: CaiError) -> Quarantined:

@@ -147,6 +147,9 @@ def test_judging_under_all_principles_and_by_axis(recipe: Path) -> None:
     assert set(axes["preferences"]["by_axis"]) == {"harmless", "honest"}
     told = cai("run", "recipe.yaml", "--set", "judge.axes=[harmles]", ok=False).stderr
     assert "harmless" in told
+    mistyped = ("--set", "judge.axes=[harmless, honest]", "--set", "preferences.axes=[harmles]", "--run-dir", "new")
+    assert "did you mean 'harmless'?" in cai("run", "recipe.yaml", *mistyped, ok=False).stderr
+    assert "did you mean 'harmless'?" in cai("run", "recipe.yaml", "--dry-run", *mistyped, ok=False).stderr
 
 
 @pytest.mark.parametrize("method", ["cot", "rating", "listwise", "tournament", "panel"])
@@ -171,13 +174,15 @@ def test_every_method_judges_a_run(recipe: Path, method: str) -> None:
         ("judge.options={model: jugde}", "judge"),
         ("judge.options={prompt: nowhere}", "pair"),
         ("sample.sources=[{model: polciy}]", "policy"),
-        ("sample.sources=[{count: 1}]", "two answers"),
+        ("sample={sources: [{count: 1}]}", "two answers"),
+        ("sample={sources: [], include: [draft, draft]}", "two answers"),
+        ("sample={sources: [], include: [last_revision, revisions]}", "two answers"),  # of one round
         ("preferences.formats=[tlr]", "trl"),
+        ("preferences.axes=[harmless]", "judge.axes: none"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_asked(recipe: Path, setting: str, expected: str) -> None:
-    extra = ["--set", "sample.include=[]"] if "count: 1" in setting else []
-    told = cai("run", "recipe.yaml", "--set", setting, *extra, ok=False).stderr
+    told = cai("run", "recipe.yaml", "--set", setting, ok=False).stderr
     assert expected in told
     assert not (recipe / "runs" / "judged" / "requests.jsonl").exists()
 
@@ -257,6 +262,18 @@ def test_samples_of_several_models_meet_in_one_group(recipe: Path) -> None:
         assert {samples[name]["sampling"]["source"] for name in group["responses"]} <= {"policy", "rival"}
     told = cai("run", "recipe.yaml", "--set", "models.unused={backend: scripted}", ok=False).stderr
     assert "unknown role 'unused'" in told
+
+
+def test_drafts_and_revisions_are_compared_where_nothing_is_sampled(recipe: Path) -> None:
+    alone = ("run", "recipe.yaml", "--set", "sample={sources: [], include: [draft, last_revision]}")
+    ahead = json.loads(cai(*alone, "--dry-run", "--json").stdout)
+    assert ahead["warnings"] == []
+    metrics = json.loads(cai(*alone, "--json").stdout)
+    assert metrics["preferences"]["by_status"]["ok"] > 0
+    groups = rows(recipe / "runs" / "judged" / "groups.jsonl")
+    responses = {row["id"]: row["round"] for row in rows(recipe / "runs" / "judged" / "responses.jsonl")}
+    assert groups
+    assert all([responses[answer] for answer in group["responses"]] == [0, 1] for group in groups)
 
 
 def test_answers_that_say_the_same_are_recorded_and_not_compared(recipe: Path) -> None:
