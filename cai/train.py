@@ -44,7 +44,14 @@ REQUESTS = "requests"
 """What the names of the logs in a training's folder begin with."""
 ON_SFT = ("rm", "dpo", "ppo", "grpo", "rloo")
 RL = ("ppo", "grpo", "rloo")
-READ_BY = {"data": ("sft",), "pairs": ("rm", "dpo"), "rewards": RL, "gold": ("dpo", *RL)}
+READ_BY = {
+    "data": ("sft",),
+    "pairs": ("rm", "dpo"),
+    "rewards": RL,
+    "gold": ("dpo", *RL),
+    "trl": ("sft", "rm", "dpo", "grpo", "rloo"),
+}
+"""Which algorithms read a part of their block that not all do."""
 
 
 @dataclass(frozen=True)
@@ -147,14 +154,10 @@ def _check_read(name: str, block: TrainConfig) -> None:
     for part, readers in READ_BY.items():
         if getattr(block, part) and name not in readers:
             raise InputError(
-                f"{name} does not read {part}", where=f"train.{name}.{part}", mend=f"it is for {', '.join(readers)}"
+                f"{name} does not read {part}",
+                where=f"train.{name}.{part}",
+                mend=f"it is for {', '.join(readers)}; see `cai train {name} --settings`",
             )
-    if name == "ppo" and block.trl:
-        raise InputError(
-            "PPO is our own, not TRL's",
-            where="train.ppo.trl",
-            mend="what it can be told is under settings, trackers as report_to: `cai train ppo --settings`",
-        )
 
 
 def _silent(text: str) -> None:
@@ -227,7 +230,7 @@ def _pairs(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> tuple[
         name = given.name or (path.parent.name if path.name == "trl" else path.name)
         while any(name == other.name for other in found):
             name += "+"
-        found.append(PairSource(name, path, given.axes, given.sources, given.weight))
+        found.append(PairSource(name, path, given.axes, given.sources, given.weight, own=not given.path))
     return tuple(found)
 
 

@@ -287,13 +287,14 @@ def _known_keys(model: type[BaseModel], loc: Loc) -> list[str]:
         if isinstance(part, int):
             continue
         inner = [
-            m for each in models if part in each.model_fields for m in _models_in(each.model_fields[part].annotation)
+            m for each in models if part in each.model_fields for m in models_in(each.model_fields[part].annotation)
         ]
         models = inner or models
     return sorted({key for each in models for key in each.model_fields})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field of this type can hold."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for part in typing.get_args(annotation) for found in _models_in(part)]
+    return [found for part in typing.get_args(annotation) for found in models_in(part)]

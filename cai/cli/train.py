@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cai.cli.common import Json, examples, print_json, reports_errors
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 ALGORITHMS = ("sft", "rm", "dpo", "ppo", "grpo", "rloo")
 
@@ -87,6 +91,7 @@ def train(
 
 
 def _show_settings(algorithm: str, json: bool) -> None:
+    from cai.train import READ_BY
     from cai.training import algorithms
 
     module = algorithms.load(algorithm)
@@ -95,8 +100,19 @@ def _show_settings(algorithm: str, json: bool) -> None:
         print_json(schema)
         return
     print(f"{algorithm}: {module.HELP}")
-    print(f"In a recipe under train.{algorithm}.settings (what TRL's own config can say: under train.{algorithm}.trl):")
-    for name, field in module.Config.model_fields.items():
-        told = field.get_default(call_default_factory=True)
-        default = told.model_dump(mode="json") if hasattr(told, "model_dump") else told
-        print(f"  {name} = {default!r}" + (f"  {field.description}" if field.description else ""))
+    trl = f" (what TRL's own config can say: under train.{algorithm}.trl)" if algorithm in READ_BY["trl"] else ""
+    print(f"In a recipe under train.{algorithm}.settings{trl}:")
+    for line in _described(module.Config, module.Config()):
+        print(line)
+
+
+def _described(kind: type[BaseModel], defaults: BaseModel, indent: str = "  ") -> Iterator[str]:
+    """A line a setting with its default; below one that is a block, the settings inside it."""
+    from cai.yamlfile import models_in
+
+    for name, field in kind.model_fields.items():
+        default, blocks = getattr(defaults, name), models_in(field.annotation)
+        shown = ":" if type(default) in blocks else f" = {default!r}"
+        yield f"{indent}{name}{shown}" + (f"  {field.description}" if field.description else "")
+        for block in blocks:
+            yield from _described(block, default if isinstance(default, block) else block(), indent + "  ")

@@ -103,7 +103,7 @@ def test_what_is_wrong_is_said_before_anything_loads(place: Path) -> None:
     for name, override, said in (
         ("sft", "train.sft.gold={rating: {kind: rating}}", "sft does not read gold"),
         ("rm", "train.rm.rewards=[{kind: model}]", "rm does not read rewards"),
-        ("ppo", "train.ppo.trl={report_to: wandb}", "report_to"),
+        ("ppo", "train.ppo.trl={report_to: wandb}", "ppo does not read trl"),
     ):
         done = cai("train", name, recipe, "--run-dir", run, "--out", str(place / "other"), "--set", override)
         assert done.exit_code == 2, done.output
@@ -136,7 +136,11 @@ def test_a_gold_score_that_is_the_reward_is_refused(place: Path) -> None:
 def test_settings_are_listed() -> None:
     done = cai("train", "dpo", "--settings")
     assert done.exit_code == 0
-    assert "beta = 0.1" in done.stdout
+    assert "  beta = 0.1  " in done.stdout
+    assert "  lora = None  Adapters" in done.stdout
+    assert "    rank = 16\n" in done.stdout, "what stands inside a block is told too"
+    assert "train.dpo.trl" in done.stdout
+    assert "train.ppo.trl" not in cai("train", "ppo", "--settings").stdout, "which PPO does not read"
 
 
 def test_two_processes_train_together(place: Path) -> None:
