@@ -184,11 +184,15 @@ class RunFolder:
         return found
 
     def archive(self) -> Path:
-        """Move the results and the journal to `history/<n>`; the requests stay, so equal ones are not asked again."""
+        """Move the results and the journal to `history/<n>`; the requests stay, so equal ones are not asked again.
+
+        Wherever it is killed, either recipe can be started on what is left: the manifest goes when all that was made
+        under it has gone, and before the inputs that it vouches for.
+        """
         numbers = [int(p.name) for p in (self.path / "history").glob("*") if p.name.isdigit()]
         target = self.path / "history" / f"{max(numbers, default=0) + 1:03d}"
         target.mkdir(parents=True)
-        inputs = ("prompts.jsonl", "unreadable.jsonl", "recipe.yaml", "manifest.json", "constitution.json")
+        inputs = ("manifest.json", "prompts.jsonl", "unreadable.jsonl", "recipe.yaml", "constitution.json")
         for name in (*RESULTS, *JOURNALS.values(), *inputs):
             if (self.path / name).exists():
                 (self.path / name).rename(target / name)

@@ -71,6 +71,7 @@ for line in sys.stdin:
         for path, number in (("/dev/null", 0), ("/dev/null", 1), (order["stderr"], 2)):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644), number)
         try:
+            exec(order["prepare"])
             app(order["args"])
         except SystemExit as end:
             os._exit(end.code or 0)
@@ -85,11 +86,11 @@ for line in sys.stdin:
 class Child:
     """A process of the nursery's, one at a time; what `Popen` offers of one."""
 
-    def __init__(self, nursery: subprocess.Popen[str], stderr: Path, args: list[str]) -> None:
+    def __init__(self, nursery: subprocess.Popen[str], stderr: Path, args: list[str], prepare: str) -> None:
         assert nursery.stdin
         assert nursery.stdout
         self._stderr, self._told = stderr, nursery.stdout
-        nursery.stdin.write(json.dumps({"args": args, "stderr": str(stderr)}) + "\n")
+        nursery.stdin.write(json.dumps({"args": args, "stderr": str(stderr), "prepare": prepare}) + "\n")
         nursery.stdin.flush()
         self._pid = int(self._told.readline())
 
@@ -120,8 +121,9 @@ class Nursery:
             [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def start(self, *args: Any) -> Child:
-        return Child(self.process, self._folder / "stderr", [str(arg) for arg in args])
+    def start(self, *args: Any, prepare: str = "") -> Child:
+        """`prepare`: Python code that the process runs first."""
+        return Child(self.process, self._folder / "stderr", [str(arg) for arg in args], prepare)
 
 
 def until(true: Callable[[], object], process: subprocess.Popen[str] | Child, seconds: float = 240) -> bool:

@@ -6,6 +6,7 @@ quarantine take part.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -70,22 +71,61 @@ def test_killed_at_50_random_points_and_resumed_gives_the_same_bytes(
     assert kills >= KILLS
 
 
-def test_killed_while_the_run_begins(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_while_the_run_begins(recipe: Path, undisturbed: Path, tmp_path: Path, nursery: Nursery) -> None:
     """Between the first file and the manifest, and just after."""
     rng = random.Random(7)
     folder = tmp_path / "run"
     kills = 0
     for name in ("run.log", ".lock", "prompts.jsonl", "constitution.json", "recipe.yaml", "manifest.json"):
-        process = start("run", recipe, "--run-dir", folder)
+        process = nursery.start("run", recipe, "--run-dir", folder)
         until(lambda path=folder / name: path.exists(), process)  # type: ignore[misc]
         time.sleep(rng.uniform(0, 0.01))
         process.kill()
-        kills += outcome(process)[0] == -signal.SIGKILL
-        if name != "manifest.json" and not (folder / "manifest.json").exists():
-            shutil.rmtree(folder)
+        kills += process.wait() == -signal.SIGKILL
+        assert inside("run", recipe, "--run-dir", folder, *FAST).exit_code == 0
+        assert_same(folder, undisturbed)
+        shutil.rmtree(folder)
     assert kills >= 5
-    assert inside("run", recipe, "--run-dir", folder, *FAST).exit_code == 0
-    assert_same(folder, undisturbed)
+
+
+KILLED_AT_RENAME = """
+import pathlib, signal
+rename, left = pathlib.Path.rename, [{number}]
+def killed(self, target):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+pathlib.Path.rename = killed
+"""
+
+
+def test_killed_while_the_old_results_are_set_aside(
+    recipe: Path, undisturbed: Path, tmp_path: Path, nursery: Nursery
+) -> None:
+    """At each file that `--update` moves; then the old recipe goes on, or the new one does."""
+    changed = ("run", recipe, *FAST, "--set", "revise.rounds=1", "--update")
+    updated = tmp_path / "updated"
+    assert inside(*changed, "--run-dir", updated).exit_code == 0
+    for number in itertools.count(1):
+        folder = tmp_path / f"run{number}"
+        shutil.copytree(undisturbed, folder)
+        process = nursery.start(*changed, "--run-dir", folder, prepare=KILLED_AT_RENAME.format(number=number))
+        if process.wait() != -signal.SIGKILL:
+            break
+        old, new = ("run", recipe, *FAST), changed
+        for arguments, same in ((old, undisturbed), (new, updated)) if number % 2 else ((new, updated),):
+            result = inside(*arguments, "--run-dir", folder)
+            assert result.exit_code == 0, result.stderr
+            if arguments is old:
+                (folder / ".prompts.jsonl.new").unlink(
+                    missing_ok=True
+                )  # the new recipe's; it would have been written over
+                (folder / ".unreadable.jsonl.new").unlink(missing_ok=True)
+            assert_same(folder, same)
+    assert process.wait() == 0
+    assert_same(folder, updated)
+    assert number > 8
 
 
 def test_killed_while_the_results_are_written(recipe: Path, undisturbed: Path, copy: Path, nursery: Nursery) -> None:
