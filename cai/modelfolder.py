@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,16 @@ def chats(folder: Path) -> bool:
     except (OSError, ValueError):
         return True
     return not isinstance(given, dict) or bool(given.get("chat_template"))
+
+
+def strftime_now(form: str) -> str:
+    """The clock of chat templates, which always says 26 July 2024, the day that Llama 3's own falls back on.
+
+    Some templates write the day into the system turn; by a clock that goes, equal requests would be other prompts
+    tomorrow. Given to a tokenizer's `apply_chat_template` under this name, by which templates call it, it replaces
+    the library's own.
+    """
+    return datetime(2024, 7, 26).strftime(form)
 
 
 def weight_bytes(folder: Path) -> int:

@@ -167,6 +167,7 @@ class Backend:
                 tokenize=False,
                 add_generation_prompt=True,
                 chat_template=self._chat_template,
+                strftime_now=modelfolder.strftime_now,
             )
         except Exception as error:  # a template is a program of the model's, which may fail in any way
             raise PromptRefused(

@@ -135,6 +135,19 @@ def test_a_conversation_that_the_chat_template_refuses_ends_its_row_and_not_the_
     assert str(error.args[0]) in str(caught.value)
 
 
+def test_a_template_that_writes_the_day_gives_the_same_prompt_on_every_day() -> None:
+    from tokenizers import Tokenizer as Words
+    from tokenizers import models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Words(models.WordLevel({"none": 0, "26": 1, "Jul": 2, "2024": 3}, unk_token="none"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    model = backend(lambda messages: "")
+    model._tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    model._tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}"
+    assert model.tokens((Message("user", "Hm?"),)) == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "files", "changes", "chats"),
     [
