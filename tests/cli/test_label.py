@@ -69,7 +69,12 @@ def test_people_are_named_in_the_option_or_in_a_file(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[tuple[str, ...]] = []
-    monkeypatch.setattr(serving, "serve", lambda asked, say, renew: served.append(asked.annotators) or 0)
+
+    def serve(asked: serving.Serving, *_: Any, **__: Any) -> int:
+        served.append(asked.annotators)
+        return 0
+
+    monkeypatch.setattr(serving, "serve", serve)
     many = [f"person-{number}@example.org" for number in range(40)]  # longer than the name of a file can be
     cai("label", "serve", str(run), "--annotators", ",".join(many))
     (tmp_path / "names.txt").write_text("\n".join(many), "utf-8")

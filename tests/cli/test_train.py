@@ -139,6 +139,7 @@ def test_settings_are_listed() -> None:
     assert "  beta = 0.1  " in done.stdout
     assert "  lora = None  Adapters" in done.stdout
     assert "    rank = 16\n" in done.stdout, "what stands inside a block is told too"
+    assert "names `gold`, or `every` is set" in done.stdout
     assert "train.dpo.trl" in done.stdout
     assert "train.ppo.trl" not in cai("train", "ppo", "--settings").stdout, "which PPO does not read"
 
