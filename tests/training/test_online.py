@@ -82,7 +82,7 @@ def test_one_that_died_in_a_later_pass_goes_on_with_the_same_curve(tmp_path: Pat
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
 def test_too_few_prompts_for_a_step_are_said(tmp_path: Path, name: str, model: Path) -> None:
     module = plugins.load("cai.training.algorithms", name)
-    config = module.Config(batch=48, micro_batch=8, samples_per_prompt=8, watch={"prompts": 0})
+    config = module.Config(batch=48, micro_batch=8, samples_per_prompt=8, max_new_tokens=3)
     given = job(name, tmp_path / "out", model, tiny_rl.Share("red"))
     with pytest.raises(InputError, match=r"5 prompts, and each step takes 6: 48 answers .* 8 to each.*lower batch"):
         module.train(given, config)

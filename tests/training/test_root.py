@@ -26,7 +26,7 @@ constitution: humanity
 prompts: [{path: prompts.jsonl}]
 models:
   policy: {backend: scripted}
-  gold: {backend: scripted, name: another}
+  judge: {backend: scripted, name: another}
 """
 
 
@@ -83,16 +83,16 @@ def test_trainings_of_a_run_ask_into_logs_of_their_own_and_know_what_was_asked_b
     again: list[str] = []
     one, other = tools("grpo"), tools("rloo")
     for number in range(4):
-        for made, role in ((one, "policy"), (one, "gold"), (other, "policy")):
+        for made, role in ((one, "policy"), (one, "judge"), (other, "policy")):
             made.ask(role)([question(number, first)])
     for number in range(4):
-        for made, role in ((one, "policy"), (one, "gold"), (other, "policy")):
+        for made, role in ((one, "policy"), (one, "judge"), (other, "policy")):
             made.ask(role)([question(number, again)])
     assert again == first
     assert len(asked) == 12
     assert not (train / "requests.jsonl").exists()
     (train / "grpo" / "requests.jsonl").rename(train / "requests.jsonl")  # of an older version, and of all
-    tools("dpo").ask("gold")([question(number, []) for number in range(4)])
+    tools("dpo").ask("judge")([question(number, []) for number in range(4)])
     assert len(asked) == 12
     assert len((train / "dpo" / "requests.jsonl").read_bytes().splitlines()) == 4
 
@@ -121,7 +121,7 @@ def test_random_numbers_go_on_where_they_were_when_a_model_was_loaded(
     seed(5)
     wanted = draws()
     seed(5)
-    tools("grpo").ask("gold")([question(0, [])])
+    tools("grpo").ask("judge")([question(0, [])])
     assert draws() == wanted
 
 
