@@ -21,7 +21,7 @@ from typing import Any, Literal, cast
 from cai.errors import InputError
 from cai.prompts import jsonlines, transcript
 from cai.prompts.rows import DEFAULT_OPTIONS, BadRow, ReadOptions
-from cai.records import Candidate, Group, Message, Messages, Prompt, content_hash, messages_from
+from cai.records import Candidate, Group, Messages, Prompt, content_hash, messages_from
 from cai.stages.export import folded_opening
 
 Label = Literal["chosen", "rejected", "tie"]
@@ -270,7 +270,7 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 
 def _conversation(value: Any) -> Messages:
-    turns = (Message("user", value),) if isinstance(value, str) else messages_from(value, where="prompt")
+    turns = transcript.asked(value) if isinstance(value, str) else messages_from(value, where="prompt")
     if not turns[-1].content.strip():
         raise InputError("empty prompt")
     return turns

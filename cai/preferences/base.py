@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cai.errors import InputError
+from cai.prompts import transcript
 from cai.records import (
     PLACES,
     Candidate,
     Group,
-    Message,
     Messages,
     Preference,
     Prompt,
@@ -110,9 +110,9 @@ def answer_of(value: Any, name: str, where: str) -> str:
 
 
 def prompt_of(value: Any, name: str, where: str) -> Messages:
-    """A prompt: messages, or a text, which is one user turn."""
+    """A prompt: messages, or a text, which is one user turn or a transcript that a human begins."""
     if isinstance(value, str):
-        return (Message("user", value),)
+        return transcript.asked(value)
     return messages_from(value, where=f"{where}: {name}" if where else name)
 
 

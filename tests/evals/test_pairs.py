@@ -35,10 +35,12 @@ def test_ours_and_rewardbench(tmp_path: Path) -> None:
         tmp_path,
         {"id": 7, "prompt": "Name a fruit.", "chosen": "Pear", "rejected": "Stone", "subset": "easy", "p_human": 0.75},
         {"prompt": turns, "chosen": "Red", "rejected": "", "chosen_model": "x"},
+        {"prompt": "Human: Hi\n\nAssistant: Hello\n\nHuman: Name one.\n\nAssistant:", "chosen": "A", "rejected": "B"},
     )
     assert not bad
     assert (pairs[0].id, pairs[0].subset, pairs[0].p_human, pairs[0].gold) == ("7", "easy", 0.75, "chosen")
-    assert [turn.role for turn in pairs[1].prompt.messages] == ["user", "assistant", "user"]
+    for pair in pairs[1:]:
+        assert [turn.role for turn in pair.prompt.messages] == ["user", "assistant", "user"]
     assert pairs[1].rejected == ""
     assert pairs[1].id
     assert pairs[0].prompt.source == "pairs.jsonl.gz:1"

@@ -143,6 +143,7 @@ def test_a_row_without_a_status_is_a_tie_where_that_is_the_likeliest() -> None:
     [
         ({"prompt": MESSAGES, "chosen": GOOD, "rejected": POOR}, "trl"),
         ({"prompt": "Hi", "chosen": "good", "rejected": "poor"}, "trl"),
+        ({"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": "good", "rejected": "poor"}, "trl"),
         ({"chosen": MESSAGES + GOOD, "rejected": MESSAGES + POOR}, "openrlhf"),
         ({"chosen": MESSAGES + GOOD, "rejected": MESSAGES + POOR, "margin": 0.5}, "openrlhf"),
         ({"prompt": "Hi", "chosen": MESSAGES + GOOD, "rejected": MESSAGES + POOR}, "ultrafeedback"),
