@@ -185,7 +185,12 @@ class RetryConfig(StrictModel):
     )
     first_seconds: float = Field(0.5, gt=0)
     longest_seconds: float = Field(30.0, gt=0)
-    give_up_after: int = Field(20, ge=1, description="Failed requests in a row after which the run stops, resumable.")
+    give_up_after: int = Field(
+        20,
+        ge=1,
+        description="Failed requests in a row after which a plain prompt is asked; unanswered, it stops the run, "
+        "resumable.",
+    )
 
 
 class PairsFrom(StrictModel):
