@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError
+from cai.modelfolder import strftime_now
 from cai.preferences import read_preferences
 from cai.records import Message, Messages, Preference, content_hash, messages_from
 from cai.store import read_rows
@@ -264,7 +265,10 @@ def tokens(tokenizer: Any, messages: Sequence[Message], *, begin_answer: bool = 
 
     try:
         text = tokenizer.apply_chat_template(
-            [message.row() for message in messages], tokenize=False, add_generation_prompt=begin_answer
+            [message.row() for message in messages],
+            tokenize=False,
+            add_generation_prompt=begin_answer,
+            strftime_now=strftime_now,
         )
     except TemplateError as error:
         roles = ", ".join(message.role for message in messages)

@@ -223,9 +223,8 @@ def test_rows_that_a_living_server_does_not_answer_are_to_blame_though_nothing_e
 ) -> None:
     folder = tmp_path / "run"
     server.act = lambda request, number: act if "Question 39 " in request.prompt else None
-    quick = ["--set", "models.policy.timeout=0.5"]
     for more in ([], ["--retry-failed"]):
-        result = cai("run", recipe, "--run-dir", folder, *quick, *more)
+        result = cai("run", recipe, "--run-dir", folder, *more)
         assert result.exit_code == 0, result.output
         assert reasons(folder) == {"backend": 1}
     assert rows(folder / "attempts.jsonl")[-1]["usage"]["fresh_requests"] == 0

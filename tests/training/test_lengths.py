@@ -45,3 +45,9 @@ def test_an_answer_begins_where_the_prompt_and_the_conversation_part(tmp_path: P
     # A template that opens an answer with words that a given answer does not have.
     tokenizer.chat_template = tiny_rl.TEMPLATE.replace("{{ '<assistant>' }}", "{{ '<assistant> hello' }}")
     assert answer_begins(tokenizer, messages, ids) == begins
+
+
+def test_a_template_that_writes_the_day_trains_on_the_day_that_generation_saw(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_rl.write_model(tmp_path / "model"))
+    tokenizer.chat_template = "{{ 'red' if strftime_now('%Y') == '2024' else 'green' }}"
+    assert tokenizer.decode(tokens(tokenizer, (Message("user", "say red"),))).split() == ["red"]
