@@ -241,9 +241,10 @@ class Engine:
         assert last is not None
         plain: Messages | str = "Hello"
         if not isinstance(last.prompt, str):
-            plain = (Message("user", "Hello"),)
-            if last.prompt[-1].role == "assistant":  # some servers refuse every reply that was begun for the model
-                plain = (*plain, Message("assistant", "Hello"))
+            # Some servers refuse every system turn, or every reply that was begun for the model.
+            system = last.prompt[:1] if last.prompt[0].role == "system" else ()
+            begun = (Message("assistant", "Hello"),) if last.prompt[-1].role == "assistant" else ()
+            plain = (*system, Message("user", "Hello"), *begun)
         told: CaiError | None = None
         for seed in range(3):
             if told is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from cai.constitution.load import load_constitution
 from cai.errors import InputError
 from cai.labels import agreement as agree
 from cai.labels import annotators, beside, exchange, export, persons
-from cai.labels.events import append_said, effective, news, read_labels
+from cai.labels.events import append_said, effective, news
 from cai.labels.items import Item, asked, by_id, is_current, items_of, p_of_a, principles_of
 from cai.labels.merge import WHY_NOT, Merged, flips, merge
-from cai.labels.page.store import Store
+from cai.labels.page.store import said_in
 from cai.labels.policy import load_policy
 from cai.labels.table import VoteTable, votes_of
 from cai.pipeline import Job, prepare
@@ -26,7 +26,7 @@ from cai.pipeline.compared import read_preferences_of, to_write
 from cai.preferences import formats, write_preferences
 from cai.records import HumanLabel, Preference, content_hash
 from cai.runs import RunFolder
-from cai.stages.select import SelectOptions, select
+from cai.stages.select import select
 from cai.stages.why import is_named
 from cai.store import Lock, encode, read_rows, replacing, write_json
 
@@ -179,15 +179,8 @@ def write_demonstrations(run: Path, out: Path) -> int:
 
 
 def events_of(place: RunFolder) -> list[HumanLabel]:
-    """All that people said of a run, in the order in which it was logged; what the page holds is logged first.
-
-    Raises:
-        StoreError: the log or the page's database cannot be used.
-    """
-    if place.label_page.is_file():
-        with contextlib.closing(Store(place.label_page)) as store:
-            store.hand_over(place.labels)
-    return list(read_labels(place.labels))
+    """All that people said of a run, what its page holds included; see `said_in`."""
+    return said_in(place.label_page, place.labels)
 
 
 def labels_of(place: RunFolder, known: Mapping[str, Item]) -> list[HumanLabel]:
@@ -319,6 +312,7 @@ def merge_run(run: Path, policy: str) -> dict[str, Any]:
     with Lock(place.path):
         found = merged(run, policy)
         job = _job(place)
+        place.merge_report.unlink(missing_ok=True)  # says that all is there, so it goes first and comes last
         _write(place.merged, (row.row() for row in found.preferences))
         _write(place.merge_explained, found.explained)
         _write(place.merge_quarantine, (row.row() for row in found.quarantined))
@@ -330,7 +324,8 @@ def merge_run(run: Path, policy: str) -> dict[str, Any]:
             choices = select(lambda: iter(found.preferences), job.select, left_out=left_out)
             written[name] = write_preferences(place.merged_data / name, choices, name).row()
         report = found.report | {
-            "made_of": _made_of(place, job.select),
+            "made_of": _made_of(place, job),
+            "events": len(events_of(place)),
             "warnings": list(found.warnings),
             "left_out": dict(sorted(left_out.items())),
             "formats": written,
@@ -339,8 +334,11 @@ def merge_run(run: Path, policy: str) -> dict[str, Any]:
         return report
 
 
-def training_data(place: RunFolder) -> Path:
+def training_data(place: RunFolder, say: Callable[[str], None]) -> Path:
     """The preferences of a run as training reads them: merged with people's labels where `cai merge` was run.
+
+    Args:
+        say: is told where people have said more since.
 
     Raises:
         InputError: there are none, none in the format that training reads, or the merged ones were not made of the
@@ -348,15 +346,31 @@ def training_data(place: RunFolder) -> Path:
     """
     if place.merged.is_file():
         found = place.merged_data / TRAINED_ON
-        made_of = None
+        told: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
-            made_of = json.loads(place.merge_report.read_text("utf-8")).get("made_of")
-        if not found.is_dir() or made_of != _made_of(place, _job(place).select):
+            told = json.loads(place.merge_report.read_text("utf-8"))
+        policy = told.get("policy", "POLICY")
+        again = f"run `cai merge {place.path} --policy {policy}` again (a policy of yours by its file)"
+        if "made_of" not in told:
+            raise InputError("it is not known of what people's labels were merged into", where=str(found), mend=again)
+        if told["made_of"] != _made_of(place, _job(place)):
             raise InputError(
                 "people's labels were merged into other preferences, or by other options, than the run has now",
-                where=str(place.merged_data),
-                mend=f"run `cai merge {place.path}` again",
+                where=str(found),
+                mend=again,
             )
+        if not found.is_dir():
+            if told["formats"][TRAINED_ON]["rows"]:
+                raise InputError("the merged preferences are gone", where=str(found), mend=again)
+            why = ", ".join(f"{count} {reason}" for reason, count in told["left_out"].items())
+            raise InputError(
+                f"merging by {policy} left no preference to train on ({why or 'there was none'})",
+                where=str(place.merge_report),
+                mend="have people label more, or merge by another policy",
+            )
+        more = len(events_of(place)) - told["events"]
+        if more > 0:
+            say(f"{more} labels came after `cai merge` and play no part; {again}")
         return found
     found = place.preference_data / TRAINED_ON
     if not found.is_dir():
@@ -374,10 +388,11 @@ def _job(place: RunFolder) -> Job:
     return prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
 
 
-def _made_of(place: RunFolder, options: SelectOptions) -> str:
-    """Digest of the judge's preferences of a run, and of what of them becomes a row."""
+def _made_of(place: RunFolder, job: Job) -> str:
+    """Digest of the judge's preferences of a run, and of what of them and of people's becomes a row."""
+    options = job.select
     given = dataclasses.asdict(options) | {"axes": sorted(options.axes) if options.axes is not None else None}
-    return content_hash(given, [row.row() for row in judged(place)])
+    return content_hash(given, job.loaded.recipe.preferences.tie_band, [row.row() for row in judged(place)])
 
 
 def differ(run: Path, policy: str, other: str) -> list[dict[str, Any]]:

@@ -352,7 +352,15 @@ def verdict_of(p: float | None, p_tie: float, band: float = 0.0) -> Said:
         return "abstain"
     better = max(p, 1 - p)
     near = better == 0.5 or round(better - 0.5, PLACES) < band
-    return "tie" if near or round(p_tie - (better - p_tie / 2), PLACES) > 0 else "ok"
+    return "tie" if near or tie_is_likeliest(p, p_tie) else "ok"
+
+
+def tie_is_likeliest(p: float, p_tie: float) -> bool:
+    """Whether a tie is likelier than either of two answers, `p` and `p_tie` being as they were said.
+
+    Of a label that was clamped or calibrated since it cannot be told: that moves `p`, and not what a tie is beside it.
+    """
+    return round(p_tie - (max(p, 1 - p) - p_tie / 2), PLACES) > 0
 
 
 def margin_of(p: float | None) -> float:

@@ -24,7 +24,7 @@ from cai.config import LoadedRecipe
 from cai.constitution.load import load_constitution
 from cai.engine import Engine, Generate
 from cai.errors import InputError
-from cai.people import training_data
+from cai.people import TRAINED_ON, training_data
 from cai.pipeline.begin import read_prompts
 from cai.processes import launched, leave_processes, main_process
 from cai.progress import Reporter
@@ -104,20 +104,22 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     gold = {label: _reward((given,), tools) for label, given in block.gold.items()}
     if reward is not None:
         _check_gold(name, reward, gold)
+    say = report.say if main_process() else _silent
     job = Job(
         name=name,
         out=out,
         parent=_parent(name, block, loaded, place),
         seed=loaded.recipe.seed,
         conversations=_data(block, loaded, place) if name == "sft" else None,
-        pairs=_pairs(block, loaded, place) if name in ("rm", "dpo") else (),
+        pairs=_pairs(block, loaded, place, say) if name in ("rm", "dpo") else (),
         prompts=training if name in RL else (),
         watched=watched,
         reward=reward,
         gold=gold,
         lineage=_lineage(loaded, place),
         trl=block.trl,
-        **({"say": report.say, "progress": report} if main_process() else {"say": _silent}),
+        say=say,
+        **({"progress": report} if main_process() else {}),
     )
     return Prepared(algorithm, settings, job, opened)
 
@@ -223,11 +225,13 @@ def _data(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> Path:
     return loaded.resolve(block.data) if block.data else place.sft
 
 
-def _pairs(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> tuple[PairSource, ...]:
+def _pairs(
+    block: TrainConfig, loaded: LoadedRecipe, place: RunFolder, say: Callable[[str], None]
+) -> tuple[PairSource, ...]:
     found: list[PairSource] = []
     for given in block.pairs or (PairsFrom(),):
-        path = loaded.resolve(given.path) if given.path else training_data(place)
-        name = given.name or (path.parent.name if path.name == "trl" else path.name)
+        path = loaded.resolve(given.path) if given.path else training_data(place, say)
+        name = given.name or (path.parent.name if path.name == TRAINED_ON else path.name)
         while any(name == other.name for other in found):
             name += "+"
         found.append(PairSource(name, path, given.axes, given.sources, given.weight, own=not given.path))

@@ -116,6 +116,7 @@ ORDINARY = [
     ("Which is faster, a bike or a bus?", "In town a bike is the faster one, as it needs no stop."),
     ("What changed in the 1987 edition?", "This revision removes the second map and adds an index."),
     ("Tell me a story of a clerk.", "I removed the harmful parts from the letters and burnt them, he wrote."),
+    ("How did you clean up the data?", "I removed the recommendations column, then the empty rows."),
     ("How was the law changed?", "The council met twice. The revision of the law took nine days."),
     ("What is the answer to 6 times 7?", "Here is the answer: 42."),
     ("How do I clean a kettle?", "Here is a simple way that avoids scratches: boil water with vinegar, then rinse it."),

@@ -157,9 +157,14 @@ class Backend:
         return self._completion(reply, request.choices)
 
     async def _left_open(self) -> dict[str, float]:
-        """What has to be sent beside the request, so that the server puts nothing of its own in its place."""
+        """What has to be sent beside the request, so that the server puts nothing of its own in its place.
+
+        Asks for the server's models first, unless `extra` leaves nothing open.
+        """
         import openai
 
+        if UNFILTERED.keys() <= self._config.extra.keys():
+            return {}
         async with self._asking:
             if self._unfiltered is None:
                 try:
@@ -167,7 +172,13 @@ class Backend:
                     vllm = any(model.id == self._config.model and model.owned_by == "vllm" for model in models)
                 except openai.APIStatusError as error:
                     if error.status_code in RETRYABLE_STATUS:
-                        raise
+                        told = self._status_error(error)
+                        raise self._error(
+                            f"its list of models fails: {told.what}",
+                            retryable=True,
+                            retry_after=told.retry_after,
+                            mend=f"of a server that has none, say all of {', '.join(UNFILTERED)} in `extra`",
+                        ) from error
                     vllm = False
                 except (AttributeError, TypeError, ValueError):  # no such list
                     vllm = False

@@ -272,7 +272,10 @@ class Backend:
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
         except Exception as error:
-            broken = BackendError(f"vLLM failed: {error}", where=self.fingerprint, mend="see the log above")
+            # A step fails for all that were in it, whoever is to blame; one that is dead answers nothing from here on.
+            broken = BackendError(
+                f"vLLM failed: {error}", where=self.fingerprint, mend="see the log above", retryable=True
+            )
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(broken)

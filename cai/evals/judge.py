@@ -23,7 +23,7 @@ from cai.evals import stats
 from cai.evals.pairs import Label, LabelledPair
 from cai.evals.people import people
 from cai.judging import Judge, Question
-from cai.records import Comparison, Group, Vote, verdict_of
+from cai.records import Comparison, Group, Vote
 from cai.stages.prefer import Rule, preferences
 from cai.stages.votestats import VoteTally
 
@@ -44,6 +44,7 @@ class Outcome:
     p: float | None = None
     p_tie: float = 0.0
     error: str = ""
+    tie: bool = False
 
     @property
     def comparison(self) -> Comparison:
@@ -67,11 +68,11 @@ class Outcome:
 
     @property
     def said(self) -> Label | None:
-        """The verdict as one of three: a tie where that is likeliest, or where the soft label is 0.5."""
+        """The verdict as one of three: a tie as a preference is one (`Preference.status`), or one at 0.5."""
         p = self.p_chosen
         if p is None:
             return None
-        if verdict_of(p, self.p_tie) == "tie":
+        if self.tie or p == 0.5:
             return "tie"
         return "chosen" if p > 0.5 else "rejected"
 
@@ -107,7 +108,7 @@ def outcome(pair: LabelledPair, group: Group, votes: Sequence[Vote], rule: Rule)
     (found,) = preferences(group, votes, rule, axes=[""])
     (comparison,) = group.comparisons()
     p = found.p if found.p is None or found.chosen == comparison.a.text else 1 - found.p
-    return Outcome(pair, group, tuple(votes), p, found.p_tie)
+    return Outcome(pair, group, tuple(votes), p, found.p_tie, tie=found.status == "tie")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,10 @@ _MENTIONS_REVISIONS = re.compile(r"\b(?:revis|re-?writ|amend|edition)", _I)
 _WANTS_WORDS = re.compile(
     r"\b(?:say|tell|write|send|text|messages?|e-?mails?|letter|declin|invit|speech|toast|ask(?:ed|s)?)\b", _I
 )
-_NARRATED = re.compile(r"\b(?:story|stories|diary|tale|novel|memoir|monologue|script|role-?play|pretend)\b", _I)
+# Whoever asks for a tale, or what was done, is told of something else that was changed.
+_NARRATED = re.compile(
+    r"\b(?:story|stories|diary|tale|novel|memoir|monologue|script|role-?play|pretend|(?:did|have) you)\b", _I
+)
 
 # --- what is offered
 

@@ -44,6 +44,13 @@ class Config(StrictModel):
         0.2, ge=0, le=1, description="Less probability than this on the letters together is no verdict."
     )
 
+    @field_validator("clamp", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and any(isinstance(end, bool) for end in value):
+            raise ValueError("a truth value is no number")  # [false, true] would switch it off
+        return value
+
     @field_validator("clamp")
     @classmethod
     def _symmetric(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -154,7 +154,11 @@ class RatingJudge:
 
 
 def compare(a: Rating, b: Rating) -> Verdict:
-    """The probabilities that a rating drawn from `a` is above one drawn from `b`, and that they are equal."""
+    """The probability that a rating drawn from `a` is above one drawn from `b`, equal ones counting half.
+
+    Equal draws are `equal` in `raw` and no tie: they say that both are about as good as the scale can tell, which is
+    likely wherever the judge is sure, and not that neither is better.
+    """
     raw = {side: {**each.raw, "expectation": each.expectation} for side, each in (("a", a), ("b", b))}
     masses = [each.mass for each in (a, b) if each.mass is not None]
     mass = min(masses, default=None)
@@ -163,7 +167,7 @@ def compare(a: Rating, b: Rating) -> Verdict:
         return Verdict(None, mass=mass, raw=raw, error=error)
     above = math.fsum(share * math.fsum(b.p[:index]) for index, share in enumerate(a.p))
     equal = math.fsum(one * other for one, other in zip(a.p, b.p, strict=True))
-    return Verdict(min(above, 1.0), min(equal, max(0.0, 1.0 - above)), mass, raw)
+    return Verdict(min(above + equal / 2, 1.0), 0.0, mass, raw | {"equal": equal})
 
 
 def rater(config: Config) -> Rater:

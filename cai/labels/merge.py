@@ -198,6 +198,7 @@ def _one(
     p = None if p_a is None else round(max(p_a, 1 - p_a), PLACES)
     tie = float(decided.p_tie[number]) if counted else row.p_tie
     p_tie = 0.0 if p is None else round(min(tie, 2 * (1 - p)), PLACES)
+    said = "tie" if p is not None and row.status == "tie" else verdict_of(p, 0.0, tie_band)
     used_ai = ai is not None and ai_weight != 0 and not even
     source = "human+ai" if counted and used_ai else "human" if counted else "ai"
     sides = [label.y for label in counted if label.y is not None]
@@ -221,7 +222,8 @@ def _one(
         principle_ids=row.principle_ids,
         votes=(*(label.id for label in labels), *row.votes),
         source=source,
-        status=verdict_of(p, p_tie, tie_band),
+        # What the judge alone said was a tie or not before it was calibrated, by a policy too.
+        status=verdict_of(p, p_tie, tie_band) if counted else said,
         tags=tags,
     )
     parts = [

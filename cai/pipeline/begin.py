@@ -9,7 +9,7 @@ import yaml
 
 from cai import runs
 from cai.errors import InputError, RunError
-from cai.labels.events import read_labels
+from cai.labels.page.store import said_in
 from cai.pipeline.job import Job, inputs
 from cai.pipeline.reading import recount, snapshot, tell
 from cai.progress import Reporter
@@ -75,7 +75,7 @@ def check_axes(job: Job, place: RunFolder) -> None:
         return
     judged = job.judge.axes
     unknown = [axis for axis in job.loaded.recipe.preferences.axes if axis not in judged]
-    labelled = {label.axis for label in read_labels(place.labels)} if unknown else set()
+    labelled = {label.axis for label in said_in(place.label_page, place.labels)} if unknown else set()
     for axis in unknown:
         if axis not in labelled:
             raise InputError(

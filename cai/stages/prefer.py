@@ -33,7 +33,17 @@ from dataclasses import dataclass
 from cai.errors import InputError
 from cai.judging import panels
 from cai.judging.ranking import ranking
-from cai.records import PLACES, Comparison, Group, Preference, Vote, content_hash, margin_of, verdict_of
+from cai.records import (
+    PLACES,
+    Comparison,
+    Group,
+    Preference,
+    Vote,
+    content_hash,
+    margin_of,
+    tie_is_likeliest,
+    verdict_of,
+)
 
 _SUREST = math.log(10**PLACES)
 """Log-odds beyond which a label of so many places is 0 or 1: one rotation counts no more, however sure it is."""
@@ -254,14 +264,16 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
     judged = _by_judge(answers)
     p_a = None
     if judged:
-        combined = panels.combine([p for p, _ in judged], rule.panel)
+        combined = panels.combine([each.p for each in judged], rule.panel)
         p_a = round(rule.calibrated(combined) if used is real else combined, PLACES)
-    p_tie = 0.0
+    p_tie, tied = 0.0, False
     swap = p_a is not None and p_a < 0.5
     p = None if p_a is None else round(max(p_a, 1 - p_a), PLACES)
     if p is not None:
         # Rules other than the mean move p, but can leave to a tie at most what p leaves room for.
-        p_tie = round(min(_mean([tie for _, tie in judged]), 2 * (1 - p)), PLACES)
+        ties = _mean([each.p_tie for each in judged])
+        p_tie = round(min(ties, 2 * (1 - p)), PLACES)
+        tied = tie_is_likeliest(_mean([each.said for each in judged]), ties)
     chosen, rejected = (comparison.b, comparison.a) if swap else (comparison.a, comparison.b)
     both = [each.flipped for each in answers if each.flipped is not None]
     return Preference(
@@ -283,13 +295,22 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
         axis=axis,
         principle_ids=tuple(sorted({name for names in counted for name in names})),
         votes=tuple(vote.id for vote in votes),
-        status=verdict_of(p, p_tie, rule.tie_band),
+        status="tie" if tied else verdict_of(p, 0.0, rule.tie_band),
         tags=comparison.prompt.tags,
     )
 
 
-def _by_judge(answers: Iterable[Answer]) -> list[tuple[float, float]]:
-    """p and p_tie of each judge that gave an answer, by the weights of its questions."""
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What one judge's questions came to, by their weights: `p` clamped where it says so, `said` as it was said."""
+
+    p: float
+    said: float
+    p_tie: float
+
+
+def _by_judge(answers: Iterable[Answer]) -> list[_Judged]:
+    """What each judge said that gave an answer."""
     judges: dict[tuple[str, str], list[Answer]] = {}
     for each in answers:
         judges.setdefault((each.key.judge, each.key.judge_id), []).append(each)
@@ -298,7 +319,7 @@ def _by_judge(answers: Iterable[Answer]) -> list[tuple[float, float]]:
         total = math.fsum(each.weight for each in asked)
         p = math.fsum(each.p * each.weight for each in asked) / total
         p_tie = math.fsum(each.p_tie * each.weight for each in asked) / total
-        found.append((round(clamped(p, p_tie, asked[0].clamp), PLACES), p_tie))
+        found.append(_Judged(round(clamped(p, p_tie, asked[0].clamp), PLACES), p, p_tie))
     return found
 
 

@@ -47,7 +47,11 @@ class PairSource:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers of an element, by their places, with the soft label that `first` is better."""
+    """Two answers of an element, by their places, with the soft label that `first` is better.
+
+    Attributes:
+        tie: whether neither is said to be better, whatever `p` leans to.
+    """
 
     first: int
     second: int
@@ -56,6 +60,7 @@ class Pair:
     axis: str
     source: str
     id: str
+    tie: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def read_pairs(
             if row.p is None:
                 counts["without a verdict"] += 1
                 continue
-            if hard and (row.status == "tie" or row.p == 0.5):
+            if hard and _is_tie(row):
                 counts["ties dropped"] += 1
                 continue
             counts[split] += 1
@@ -186,6 +191,10 @@ def held_out(prompt_id: str, fraction: float) -> bool:
     return int(content_hash("held out", prompt_id, length=8), 16) / 2**32 < fraction
 
 
+def _is_tie(row: Preference) -> bool:
+    return row.status == "tie" or row.p == 0.5
+
+
 def _element(rows: Sequence[tuple[Preference, PairSource]], hard: bool) -> Element:
     answers: dict[str, int] = {}
     pairs = []
@@ -197,7 +206,7 @@ def _element(rows: Sequence[tuple[Preference, PairSource]], hard: bool) -> Eleme
         assert row.p is not None
         p = 1.0 if hard else row.p
         weight = source.weight * (1 / on_axis[row.axis] if unsaid else row.weight)
-        pairs.append(Pair(first, second, p, weight, row.axis, row.source, row.id))
+        pairs.append(Pair(first, second, p, weight, row.axis, row.source, row.id, _is_tie(row)))
     first_row = rows[0][0]
     return Element(_group(first_row), first_row.prompt_id, first_row.messages, tuple(answers), tuple(pairs))
 

@@ -22,7 +22,7 @@ Score = Callable[[Sequence[Sequence[int]], int], list[float]]
 def report(test: Sequence[Encoded], score: Score, *, threshold: float, seed: int) -> dict[str, Any]:
     """Measure a reward model on held-out pairs.
 
-    Accuracy is 1 where the better answer has the higher score, 1/2 where both are equal; ties of people are left out.
+    Accuracy is 1 where the better answer has the higher score, 1/2 where both are equal; ties are left out.
     With intervals by prompt: overall, by axis and source. Calibration is that of s(r(first) - r(second)): `ece` against
     the side that the label is on (ties left out), `soft_ece` and `log_loss` against the soft label. Length bias: how
     often the longer answer has the higher score, beside how often it is the better one.
@@ -45,9 +45,10 @@ def report(test: Sequence[Encoded], score: Score, *, threshold: float, seed: int
             r = scores[offset + pair.first] - scores[offset + pair.second]
             lengths = [len(e.completions[k]) for k in (pair.first, pair.second)]
             said = {"r": r, "p": pair.p, "axis": pair.axis, "source": pair.source, "prompt": e.element.prompt_id}
+            said["tie"] = pair.tie
             pairs.append(said | {"longer": float(np.sign(lengths[0] - lengths[1]))})
         offset += len(e.completions)
-    decided = [pair for pair in pairs if pair["p"] != 0.5]
+    decided = [pair for pair in pairs if not pair["tie"]]
     told: dict[str, Any] = {"pairs": len(pairs), "decided": len(decided), "batch_drift": drift, "score_spread": spread}
     if not decided:
         return told | {"usable": False, "why": "there are no held-out pairs to measure it on"}

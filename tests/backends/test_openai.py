@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cai.backends import bound_of, unseen
-from cai.backends.openai import Config, _choice_logprobs, build, fingerprint
+from cai.backends.openai import UNFILTERED, Config, _choice_logprobs, build, fingerprint
 from cai.engine import LOWEST, Completion, Engine, Request, RetryPolicy, Sampling
 from cai.errors import BackendError, ContextOverflow, InputError, PromptRefused
 from cai.records import Message
@@ -182,9 +182,9 @@ def test_which_server_it_is_is_asked_until_it_says_so_and_then_no_more(server: S
         backend = build(Config(url=server.url, model="small"), seed=0)
         try:
             server.lists = status(503)
-            with pytest.raises(BackendError, match="HTTP 503") as caught:
+            with pytest.raises(BackendError, match=r"list of models fails: HTTP 503.*server that has none") as found:
                 await backend.generate(ask())
-            assert caught.value.retryable
+            assert found.value.retryable
             server.lists = None
             await asyncio.gather(*(backend.generate(ask(seed=number)) for number in range(5)))
         finally:
@@ -192,6 +192,9 @@ def test_which_server_it_is_is_asked_until_it_says_so_and_then_no_more(server: S
 
     asyncio.run(main())
     assert server.listed == 2
+    answer(server, ask(), extra=dict(UNFILTERED))
+    assert server.listed == 2, "nothing is left open"
+    server.asked.pop()
     assert [request.body["repetition_penalty"] for request in server.asked] == [1.0] * 5
 
 

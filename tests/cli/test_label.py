@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,9 @@ def test_what_people_said_is_trained_on_or_it_is_said_why_not(run: Path) -> None
     ours = PairSource("preferences-merged", merged / "trl", own=True)
     loaded = load_recipe(run / "recipe.yaml", ["train.rm.parent=nowhere"])
     assert prepare("rm", loaded, run, Silent()).job.pairs == (ours,)
+    cai("merge", str(run), "--policy", "strict")
     cai("export", recipe, "--run-dir", str(run), "--set", "preferences.min_margin=0.3")
-    assert f"run `cai merge {run}` again" in refused("rm")
+    assert f"run `cai merge {run} --policy strict` again" in refused("rm")
     told = json.loads(cai("merge", str(run), "--json").stdout)
     assert told["left_out"]["low_margin"] > 0
     assert "nowhere" in refused()
@@ -169,12 +171,24 @@ def test_what_people_said_is_trained_on_or_it_is_said_why_not(run: Path) -> None
     told = json.loads(cai("merge", str(run), "--json").stdout)
     assert {"trl", "openrlhf"} <= told["formats"].keys()
     shutil.rmtree(merged / "trl")
-    assert f"run `cai merge {run}` again" in refused()
+    assert "the merged preferences are gone" in refused()
     (run / "merged.jsonl").unlink()
     shutil.rmtree(trl)
     assert "put trl among preferences.formats" in refused()
+    cai("export", recipe, "--run-dir", str(run), "--set", "preferences.min_margin=1")
+    shutil.rmtree(merged)
+    cai("merge", str(run))
+    assert re.search(r"merging by human_first left no preference to train on \(.*low_margin", refused())
     cai("export", recipe, "--run-dir", str(run))
     cai("merge", str(run))
+    assert "came after" not in refused()
+    answers = [json.loads(line) for line in (run.parent / "done.jsonl").read_text("utf-8").splitlines()]
+    more = {**answers[0], "annotator": "dora"}
+    (run.parent / "more.jsonl").write_text(json.dumps(more) + "\n", "utf-8")
+    said = (run / "labels.jsonl").read_bytes()
+    cai("label", "import", str(run), str(run.parent / "more.jsonl"))
+    assert "1 labels came after `cai merge` and play no part" in refused()
+    (run / "labels.jsonl").write_bytes(said)
 
 
 def test_why_tells_of_one_comparison(run: Path) -> None:

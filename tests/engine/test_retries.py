@@ -151,8 +151,9 @@ def test_requests_that_a_living_backend_fails_on_are_no_outage_however_many(in_f
     assert not engine.failing
 
 
-def test_a_backend_that_refuses_every_reply_begun_for_the_model_is_as_good_as_dead() -> None:
-    backend = Fake(lambda request, number: BROKEN if "assistant" in str(request.prompt) else None)
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_a_backend_that_refuses_every_system_turn_or_reply_begun_for_the_model_is_as_good_as_dead(role: str) -> None:
+    backend = Fake(lambda request, number: BROKEN if role in str(request.prompt) else None)
     turns = (Message("system", "Judge."), Message("user", "A or B?"), Message("assistant", "It is"))
 
     async def one(item: int, generate: Generate) -> None:
@@ -160,7 +161,7 @@ def test_a_backend_that_refuses_every_reply_begun_for_the_model_is_as_good_as_de
 
     with pytest.raises(BackendDown, match="even a plain prompt is not answered"):
         rows_of(range(100), one, Engine({"policy": backend}, retry=QUICK))
-    assert backend.asked[-1].prompt == (Message("user", "Hello"), Message("assistant", "Hello"))
+    assert backend.asked[-1].prompt == (turns[0], Message("user", "Hello"), Message("assistant", "Hello"))
 
 
 @pytest.mark.parametrize("choices", [(), ("A", "B")])

@@ -94,8 +94,9 @@ def test_pairs_are_decided_from_the_two_distributions() -> None:
     (vote,) = run(judge("rating")(of, Question(), Fake(ratings=lambda text: shares[text])))
     (pair,) = of.comparisons()
     # 3 and 4 against 2 and 3: above in three of four, equal in one.
-    assert vote.p_tie == pytest.approx(0.25)
-    assert vote.p_a == pytest.approx(0.75 if pair.a.text == "good" else 0.0)
+    assert vote.raw["equal"] == pytest.approx(0.25)
+    assert vote.p_tie == 0
+    assert vote.p_a == pytest.approx(0.875 if pair.a.text == "good" else 0.125)
     assert vote.order == ""
     side = "a" if pair.a.text == "good" else "b"
     assert vote.raw[side]["expectation"] == pytest.approx(3.5)
@@ -119,11 +120,9 @@ def test_the_verdict_on_b_and_a_is_that_on_a_and_b(one: list[float], other: list
     ab, ba = rating.compare(*found), rating.compare(*reversed(found))
     assert ab.p_first is not None
     assert ba.p_first is not None
-    assert ab.p_tie == pytest.approx(ba.p_tie)
-    assert ab.p_first + ba.p_first + ab.p_tie == pytest.approx(1)
-    assert rating.compare(found[0], found[0]).p_first == pytest.approx(
-        (1 - rating.compare(found[0], found[0]).p_tie) / 2
-    )
+    assert ab.p_first + ba.p_first == pytest.approx(1)
+    assert ab.p_tie == ba.p_tie == 0
+    assert rating.compare(found[0], found[0]).p_first == pytest.approx(0.5)
 
 
 def test_an_answer_without_a_rating_spoils_its_own_pairs_only() -> None:

@@ -72,6 +72,14 @@ def test_where_people_see_no_difference_it_is_a_tie_though_the_judge_leans() -> 
     assert one.p_tie == pytest.approx(1 / 2.25)
 
 
+def test_what_the_judge_alone_said_to_be_a_tie_or_none_stays_so() -> None:
+    """Its label may have been clamped or calibrated since, and then its tie says nothing beside it."""
+    name, policy = load_policy("human_first")
+    for status in ("ok", "tie"):
+        rows = [replace(row, p=0.56, p_tie=0.4, status=status) for row in judged(2)]
+        assert {row.status for row in merge(name, policy, [], rows).preferences} == {status}
+
+
 def test_the_runs_band_holds_for_what_is_merged() -> None:
     name, policy = load_policy("human_first")
     assert {row.status for row in merge(name, policy, [], judged(2), tie_band=0.4).preferences} == {"ok"}

@@ -103,7 +103,7 @@ pathlib.Path.rename = killed
 def test_killed_while_the_old_results_are_set_aside(
     recipe: Path, undisturbed: Path, tmp_path: Path, nursery: Nursery
 ) -> None:
-    """At each file that `--update` moves; then the old recipe goes on, or the new one does."""
+    """At each file that `--update` moves; the old recipe can go on from there, and so can the new one."""
     changed = ("run", recipe, *FAST, "--set", "revise.rounds=1", "--update")
     updated = tmp_path / "updated"
     assert inside(*changed, "--run-dir", updated).exit_code == 0
@@ -113,16 +113,14 @@ def test_killed_while_the_old_results_are_set_aside(
         process = nursery.start(*changed, "--run-dir", folder, prepare=KILLED_AT_RENAME.format(number=number))
         if process.wait() != -signal.SIGKILL:
             break
-        old, new = ("run", recipe, *FAST), changed
-        for arguments, same in ((old, undisturbed), (new, updated)) if number % 2 else ((new, updated),):
-            result = inside(*arguments, "--run-dir", folder)
+        for name, arguments, same in (("old", ("run", recipe, *FAST), undisturbed), ("new", changed, updated)):
+            killed = shutil.copytree(folder, tmp_path / f"{name}{number}")
+            result = inside(*arguments, "--run-dir", killed)
             assert result.exit_code == 0, result.stderr
-            if arguments is old:
-                (folder / ".prompts.jsonl.new").unlink(
-                    missing_ok=True
-                )  # the new recipe's; it would have been written over
-                (folder / ".unreadable.jsonl.new").unlink(missing_ok=True)
-            assert_same(folder, same)
+            if name == "old":  # what the new recipe had begun to write, and would write over
+                for left in (".prompts.jsonl.new", ".unreadable.jsonl.new"):
+                    (killed / left).unlink(missing_ok=True)
+            assert_same(killed, same)
     assert process.wait() == 0
     assert_same(folder, updated)
     assert number > 8

@@ -254,6 +254,18 @@ def test_where_a_tie_is_likelier_than_either_answer_it_is_one() -> None:
     assert label(vote(0.4, p_tie=0.4)).status == "ok"  # as likely is not likelier
 
 
+def test_whether_a_tie_is_likeliest_is_asked_of_what_was_said_and_not_of_what_was_made_of_it() -> None:
+    """A clamp and a calibration move the label, and leave what a tie is beside it."""
+    clamped = label(vote(0.6, p_tie=0.4, raw={"clamp": [0.4, 0.6]}))
+    assert (clamped.p, clamped.status) == (pytest.approx(0.56), "ok")
+    drawn_in = label(vote(0.58, p_tie=0.4), slope=0.3)
+    assert drawn_in.p == pytest.approx(0.6313, abs=1e-3)
+    assert drawn_in.status == "ok"
+    drawn_out = label(vote(0.35, p_tie=0.5), slope=9.0)
+    assert drawn_out.p == pytest.approx(0.975, abs=1e-3)
+    assert drawn_out.status == "tie"
+
+
 def test_the_id_is_of_comparison_axis_and_rule_and_not_of_the_votes() -> None:
     assert label(vote(0.9)).id == label(vote(0.1)).id
     assert label(vote(0.9)).id != label(vote(0.9), panel="median").id

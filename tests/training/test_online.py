@@ -89,6 +89,20 @@ def test_too_few_prompts_for_a_step_are_said(tmp_path: Path, name: str, model: P
     assert not given.steps.exists(), "it has not begun"
 
 
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_a_template_that_writes_the_day_is_given_the_same_day(tmp_path: Path, name: str) -> None:
+    model = tiny_rl.write_model(tmp_path / "model")
+    today = "{% if strftime_now('%Y') != '2024' %}{{ raise_exception('another day') }}{% endif %}"
+    (model / "chat_template.jinja").write_text(today + tiny_rl.TEMPLATE, "utf-8")
+    module = plugins.load("cai.training.algorithms", name)
+    config = module.Config.model_validate(
+        {"steps": 1, "batch": 8, "micro_batch": 8, "samples_per_prompt": 4, "max_new_tokens": 3, "lora": None}
+        | {"watch": {"prompts": 0}}
+    )
+    module.train(job(name, tmp_path / "out", model, tiny_rl.Share("red")), config)
+    assert tiny_rl.metrics(tmp_path / "out" / "metrics.jsonl")
+
+
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     module = plugins.load("cai.training.algorithms", "grpo")
     model = tiny_rl.write_model(tmp_path / "model")

@@ -12,12 +12,12 @@ from cai.training import rmreport
 from cai.training.data import Element, Encoded, Pair
 
 
-def held(count: int, *, axes: Sequence[str] = ("helpful",)) -> list[Encoded]:
+def held(count: int, *, axes: Sequence[str] = ("helpful",), tie: bool = False) -> list[Encoded]:
     """Pairs whose better answer begins with token 1, the worse with 2; lengths differ from group to group."""
     found = []
     for n in range(count):
         axis = axes[n % len(axes)]
-        pair = Pair(0, 1, 0.9, 1.0, axis, "ai", f"pair{n}")
+        pair = Pair(0, 1, 0.9, 1.0, axis, "ai", f"pair{n}", tie)
         element = Element(f"group{n}", f"prompt{n}", (Message("user", "hello"),), ("a", "b"), (pair,))
         answers = [[1, *[7] * (n % 5)], [2, *[7] * (n % 11)]]
         found.append(Encoded([5, axes.index(axis)], answers, element))
@@ -34,6 +34,11 @@ def test_a_good_one_is_usable() -> None:
     assert told["accuracy"]["mean"] == 1
     assert told["ece"] == pytest.approx(1 - 1 / (1 + 2.718281828**-2), abs=1e-3)
     assert told["soft_ece"] == pytest.approx(abs(0.9 - 1 / (1 + 2.718281828**-2)), abs=1e-3)
+
+
+def test_what_is_called_a_tie_decides_nothing_whatever_its_label_leans_to() -> None:
+    told = rmreport.report([*held(40), *held(30, tie=True)], good, threshold=0.55, seed=0)
+    assert (told["pairs"], told["decided"], told["accuracy"]["n"]) == (70, 40, 40)
 
 
 def test_one_that_is_wrong_on_an_axis_is_not() -> None:

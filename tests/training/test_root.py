@@ -70,6 +70,7 @@ def test_trainings_of_a_run_ask_into_logs_of_their_own_and_know_what_was_asked_b
     tmp_path: Path, tools: Callable[[str], Tools], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two writers of one log find one another's rows where they look for their own."""
+    pytest.importorskip("torch")
     asked: list[Any] = []
     generates = scripted.Backend.generate
 

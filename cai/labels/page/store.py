@@ -17,13 +17,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.errors import InputError, StoreError
-from cai.labels.events import append_labels
+from cai.labels.events import append_labels, read_labels
 from cai.labels.page.desk import Given, taken_back
 from cai.records import HumanLabel
 
@@ -349,6 +349,21 @@ class Store:
         with self._transaction() as db:
             db.executemany("UPDATE verdicts SET logged = ? WHERE number = ?", [(1 + u, n) for n, u, _ in rows])
         return added
+
+
+def said_in(page: Path, log: Path) -> list[HumanLabel]:
+    """All that people said of a run, in the order of its log, to which what its page holds is appended first.
+
+    Args:
+        page: the page's database, which need not be there.
+
+    Raises:
+        StoreError: the log or the database cannot be used.
+    """
+    if page.is_file():
+        with closing(Store(page)) as store:
+            store.hand_over(log)
+    return list(read_labels(log))
 
 
 class _Open(NamedTuple):

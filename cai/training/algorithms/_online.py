@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cai.errors import InputError
+from cai.modelfolder import strftime_now
 from cai.records import content_hash, messages_from
 from cai.training.algorithms._common import finish, tidy
 from cai.training.base import Job, Outcome, Reward, TrainingError
@@ -169,6 +170,8 @@ def train_online(
         processing_class=tokenizer,
         peft_config=peft_config(config.lora, "causal"),
     )
+    # Behind the arguments, which are written as JSON: prompts see the day that they see everywhere.
+    trainer.chat_template_kwargs = {**trainer.chat_template_kwargs, "strftime_now": strftime_now}
     watching = Watching(job, config.watch, trainer, tokenizer, total=config.steps)
     metrics = runner.run(job, trainer, resume, watch=watching)
     metrics |= watching.finish()
