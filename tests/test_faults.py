@@ -253,6 +253,7 @@ CRITIQUES = [
     (CRITIQUE + "\n\nRevision: Talk to him.", ("scaffold",)),
     (CRITIQUE + " Here's the revised response: Talk to him.", ("scaffold",)),
     ("Critique: It is rude.\n\n**Revision**\n\nTalk to him.", ("scaffold",)),
+    ("What it says of the office is out of date.\n\nNew message\n\nThis belongs under its own heading.", ()),
     (CRITIQUE + "\n\nRevisionRequest: Rewrite it.", ("scaffold",)),
     (CRITIQUE + "<|im_end|>", ("scaffold",)),
     (CRITIQUE + "\n\nHuman: What should I do then?", ("point_of_view",)),

@@ -225,7 +225,10 @@ def _label_wanted(label: re.Match[str], asked: str, *, had_answer: bool) -> bool
 def writes_revision(text: str) -> bool:
     """Whether a critique goes on to write the loop's next step: its labels, or "Here is the revised answer:"."""
     plain = straight(text)
-    labelled = any(label["revision"] and _is_label(label) for label in _LABEL.finditer(plain))
+    labelled = any(
+        label["revision"] and (label["end"] == ":" or _REWRITTEN.search(label["revision"]))
+        for label in _LABEL.finditer(plain)
+    )
     return bool(_REQUEST_LABEL.search(plain) or labelled or _GIVES_REVISION.search(plain))
 
 
