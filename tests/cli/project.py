@@ -80,7 +80,7 @@ def only_greets(patch: pytest.MonkeyPatch) -> None:
     answer = scripted.Backend.generate
 
     async def generate(self: scripted.Backend, request: Request) -> Completion:
-        if isinstance(request.prompt, str) or request.prompt[0].content != "Hello":
+        if isinstance(request.prompt, str) or all(turn.content != "Hello" for turn in request.prompt):
             raise BackendError("broken", where="here")
         return await answer(self, request)
 
