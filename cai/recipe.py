@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticKnownError
 
 from cai.constitution.model import Ident
 from cai.faults import BLOCKING, FLAGS
@@ -251,9 +250,9 @@ class Recipe(StrictModel):
     @field_validator("judge", mode="before")
     @classmethod
     def _not_blank(cls, value: Any) -> Any:
-        """Left out there is no judge; a block that is there and blank is as wrong as any other."""
+        """Left out there is no judge; what a block that is there and blank means, nobody can tell."""
         if value is None:
-            raise PydanticKnownError("model_type", {"class_name": "JudgeConfig"})
+            raise ValueError("is blank; `judge: {}` takes the defaults, and without a judge the key is left out")
         return value
 
     @property

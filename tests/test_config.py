@@ -73,7 +73,7 @@ def test_every_fault_is_told_with_its_place(tmp_path: Path) -> None:
         ("scripted}", "scripted}\n  critic: critic", "6:11: no role 'critic' to share a model with"),
         ("scripted}", "scripted}\n  critic: [1]", "6:11: must be a mapping, or the name of another role"),
         ("- path: prompts.jsonl", "[]", "3:3: prompts: give at least 1"),
-        ("models:", "judge:\nmodels:", "4:7: judge: must be a mapping of keys to values, not nothing"),
+        ("models:", "judge:\nmodels:", "4:7: judge: is blank; `judge: {}` takes the defaults"),
         ("path:", "pth:", "3:5: unknown key 'pth'; did you mean 'path'?"),
     ],
 )
