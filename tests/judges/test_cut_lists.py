@@ -134,4 +134,6 @@ def test_ratings_that_were_not_seen_do_not_raise_the_expectation(serve: Callable
     assert found.mass == pytest.approx(0.8)
     assert found.p == pytest.approx((0.625, 0.375, *[0.0] * 8))
     assert found.expectation == pytest.approx(1.375)
-    assert compare(found, found).raw["equal"] == pytest.approx(0.625**2 + 0.375**2)
+    raw = compare(found, found).raw
+    assert raw is not None
+    assert raw["equal"] == pytest.approx(0.625**2 + 0.375**2)
