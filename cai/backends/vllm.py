@@ -207,6 +207,7 @@ class Backend:
                 where=self.fingerprint,
             )
         from vllm import SamplingParams, TokensPrompt
+        from vllm.exceptions import VLLMValidationError
         from vllm.sampling_params import RequestOutputKind
 
         if request.choices:
@@ -230,7 +231,7 @@ class Backend:
         # vLLM gives the request a name of its own; that is the one it can be aborted by.
         try:
             inner = self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
-        except ValueError as error:  # of this request alone: an empty prompt, say
+        except (ValueError, VLLMValidationError) as error:  # of this request alone: an empty prompt, say
             raise PromptRefused(f"vLLM refuses the request: {error}", where=self.fingerprint) from error
         self._waiting[name] = future
         if request.choices:
