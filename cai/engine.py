@@ -362,12 +362,7 @@ class Engine:
                 return
             told = await self._silence(health)
         if told is not None:
-            raise BackendDown(
-                f"the last {failed} requests all failed, and even a plain prompt is not answered; "
-                f"the last said: {told.what}",
-                where=told.where,
-                mend=f"{told.mend or 'start the server again'}; then run the same command to go on",
-            ) from told
+            raise gone(f"the last {failed} requests all failed", told) from told
 
     async def _pause(self, attempt: int, error: CaiError) -> None:
         """Wait behind the attempt of that number, from 1, which failed with `error`."""
@@ -379,6 +374,20 @@ class Engine:
         for problem in await asyncio.gather(*(backend.close() for backend in distinct), return_exceptions=True):
             if problem is not None:
                 raise problem
+
+
+def gone(failed: str, told: CaiError) -> BackendDown:
+    """The end of a run whose backend leaves even a plain prompt unanswered.
+
+    Args:
+        failed: what failed before that was asked.
+        told: what the plain prompt came to, see `Engine.silence`.
+    """
+    return BackendDown(
+        f"{failed}, and even a plain prompt is not answered; the last said: {told.what}",
+        where=told.where,
+        mend=f"{told.mend or 'start the server again'}; then run the same command to go on",
+    )
 
 
 def _row(completion: Completion) -> dict[str, Any]:

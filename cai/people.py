@@ -325,7 +325,6 @@ def merge_run(run: Path, policy: str) -> dict[str, Any]:
             written[name] = write_preferences(place.merged_data / name, choices, name).row()
         report = found.report | {
             "made_of": _made_of(place, job),
-            "events": len(events_of(place)),
             "warnings": list(found.warnings),
             "left_out": dict(sorted(left_out.items())),
             "formats": written,

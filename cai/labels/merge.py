@@ -70,6 +70,7 @@ def merge(
             there. They weigh the people in a policy by reliability.
         tie_band: of the rule that made `judged`; what lies in it is a tie, whoever said it.
     """
+    events = list(events)
     items = by_id(items_of(judged))
     said: dict[tuple[str, str], list[HumanLabel]] = {}
     gold: dict[str, list[HumanLabel]] = {}
@@ -113,6 +114,7 @@ def merge(
         "by_status": _count(row.status for row in preferences),
         "labels": sum(map(len, said.values())),
         "annotators": len({label.annotator for labels in said.values() for label in labels}),
+        "events": len(events),
         "unknown": unknown,
         "stale": stale,
         "gold": sum(map(len, gold.values())),

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from cai import plugins, runs
-from cai.engine import Backend, Done, Engine, Generate, RetryPolicy, Usage, run_rows
-from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, PromptRefused
+from cai.engine import Backend, Done, Engine, Generate, RetryPolicy, Usage, gone, run_rows
+from cai.errors import BackendError, CaiError, ContextOverflow, PromptRefused
 from cai.pipeline.job import Job
 from cai.progress import Reporter
 from cai.records import Prompt, Quarantined, content_hash
@@ -255,12 +255,7 @@ class _Rows:
         self._report.say(f"the last {len(failed)} rows failed; asks a plain prompt, to tell whose fault it is")
         found = await self._engine.silence()
         if found is not None:
-            raise BackendDown(
-                f"the last {len(failed)} rows failed, and even a plain prompt is not answered; "
-                f"the last said: {found.what}",
-                where=found.where,
-                mend=f"{found.mend or 'is the server up?'}; then run the same command",
-            ) from found
+            raise gone(f"the last {len(failed)} rows failed", found) from found
 
     def _keep(self, end: Done) -> None:
         if end.error is None:
