@@ -24,7 +24,7 @@ from cai.config import LoadedRecipe
 from cai.constitution.load import load_constitution
 from cai.engine import Engine, Generate
 from cai.errors import InputError
-from cai.people import TRAINED_ON, training_data
+from cai.merging import TRAINED_ON, training_data
 from cai.pipeline.begin import read_prompts
 from cai.processes import launched, leave_processes, main_process
 from cai.progress import Reporter

@@ -39,10 +39,10 @@ def merge(
     A pure function of the label events, the judge's preferences and the policy. Axes never merge; where people are
     divided, the pair is set aside for one more person. `cai why RUN ID` shows each vote's part.
     """
-    from cai import people
+    from cai import merging
 
     if diff:
-        found = people.differ(run, policy, diff)
+        found = merging.differ(run, policy, diff)
         if json:
             print_json({"from": policy, "to": diff, "flips": found})
             return
@@ -52,7 +52,7 @@ def merge(
             axis = f" {row['axis']}" if row["axis"] else ""
             print(f"  {row['comparison_id']}{axis}: {told[0]} -> {told[1]}")
         return
-    report = people.merge_run(run, policy)
+    report = merging.merge_run(run, policy)
     for warning in report["warnings"]:
         print(f"cai: warning: {warning}", file=sys.stderr)
     if json:

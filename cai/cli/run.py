@@ -265,12 +265,12 @@ def why(
     json: Json = False,
 ) -> None:
     """Tell the story of one row: every critique, revision and vote, and why it is in the data or is not."""
-    from cai import people
+    from cai import merging
     from cai.errors import InputError
     from cai.pipeline import explain
     from cai.runs import open_run
 
-    merged = people.explained(open_run(run), id)
+    merged = merging.explained(open_run(run), id)
     try:
         explanation = explain(run, id)
     except InputError:
@@ -289,7 +289,7 @@ def why(
     else:
         Console().print(why.render(explanation))
     for row in merged:
-        for line in people.told(row):
+        for line in merging.told(row):
             Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
