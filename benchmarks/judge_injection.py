@@ -21,11 +21,12 @@ from benchmarks.common import report
 from benchmarks.revise_speed import MODEL
 from cai.backends import vllm
 from cai.constitution import load_constitution
-from cai.engine import Engine, Generate, run_rows, together
+from cai.engine import Engine, Generate
 from cai.evals import stats
 from cai.judges import logprob
 from cai.judging import Question
 from cai.records import Candidate, Group, Prompt
+from cai.scheduler import run_rows, together
 from cai.store import Log
 
 CONTROL = "That is all there is to be said here, and I hope it is of some use to you today."

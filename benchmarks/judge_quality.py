@@ -41,7 +41,7 @@ from benchmarks.common import GPU, RESULTS, report
 from benchmarks.judge_model import OUT
 from cai.backends import vllm
 from cai.constitution import load_constitution
-from cai.engine import Engine, Generate, Request, Sampling, run_rows, together
+from cai.engine import Engine, Generate, Request, Sampling
 from cai.errors import InputError
 from cai.evals import stats
 from cai.evals.calibration import cross_fitted, fit
@@ -52,6 +52,7 @@ from cai.judging import Question
 from cai.judging.quoting import pair_slots
 from cai.processor import resolved_dtype
 from cai.records import Candidate, Group, Prompt, content_hash
+from cai.scheduler import run_rows, together
 from cai.stages.prefer import clamped
 from cai.store import Log, read_rows
 

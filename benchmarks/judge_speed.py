@@ -30,11 +30,12 @@ from benchmarks.common import GPU, report
 from benchmarks.revise_speed import MODEL, rows
 from cai.backends import vllm
 from cai.constitution import load_constitution
-from cai.engine import Completion, Engine, Generate, Request, Sampling, run_rows
+from cai.engine import Completion, Engine, Generate, Request, Sampling
 from cai.judges import cot, logprob
 from cai.judging import Question
 from cai.processor import resolved_dtype
 from cai.records import Candidate, Comparison, Group
+from cai.scheduler import run_rows
 from cai.stages import judge
 from cai.store import Log
 

@@ -41,9 +41,10 @@ from benchmarks.common import GPU, report
 from cai import prompts
 from cai.constitution import load_constitution
 from cai.constitution.find import shipped_dir
-from cai.engine import Completion, Engine, Request, Sampling, run_rows
+from cai.engine import Completion, Engine, Request, Sampling
 from cai.processor import resolved_dtype
 from cai.records import Message, Prompt
+from cai.scheduler import run_rows
 from cai.stages import revise
 from cai.stages.transcript import Transcript
 from cai.store import Log

@@ -34,8 +34,9 @@ from typing import Any
 
 from benchmarks.common import report
 from cai.constitution import load_constitution
-from cai.engine import Completion, Engine, Generate, Request, Sampling, run_rows
+from cai.engine import Completion, Engine, Generate, Request, Sampling
 from cai.records import Message, Messages, Prompt
+from cai.scheduler import run_rows
 from cai.stages import revise
 from cai.stages.transcript import Transcript
 from cai.store import Log

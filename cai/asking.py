@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from cai import plugins, yamlfile
 from cai.constitution.load import load_constitution
-from cai.engine import Done, Engine, Generate, Usage, run_rows
+from cai.engine import Engine, Generate, Usage
 from cai.errors import BackendDown, BackendError, ContextOverflow, InputError
 from cai.evals import judge as judging
 from cai.evals.calibration import keeps_sides
@@ -22,6 +22,7 @@ from cai.evals.pairs import LabelledPair
 from cai.judging import TOO_LONG, Judge, Question, members
 from cai.progress import Reporter
 from cai.records import Group
+from cai.scheduler import Done, run_rows
 from cai.stages.judge import Plan, questions
 from cai.stages.judge import asked as asked_of
 from cai.stages.prefer import Rule

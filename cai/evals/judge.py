@@ -18,12 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cai.engine import Generate, together
+from cai.engine import Generate
 from cai.evals import stats
 from cai.evals.pairs import Label, LabelledPair
 from cai.evals.people import people
 from cai.judging import Judge, Question
 from cai.records import Comparison, Group, Vote
+from cai.scheduler import together
 from cai.stages.prefer import Rule, preferences
 from cai.stages.votestats import VoteTally
 

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cai.engine import Generate, Request, Sampling, together
+from cai.engine import Generate, Request, Sampling
 from cai.errors import ContextOverflow, InputError
 from cai.judging import EMPTY_RATIONALE, FEW_SAMPLES, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import PAIR_SLOTS, pair_slots, quote
 from cai.records import Comparison, Vote, content_hash
+from cai.scheduler import together
 from cai.yamlfile import StrictModel
 
 

@@ -21,12 +21,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cai.engine import Generate, together
+from cai.engine import Generate
 from cai.errors import ContextOverflow, InputError
 from cai.judging import TOO_LONG, UNREAD, Question, Scored, Verdict, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import conversation, fence, quote
 from cai.records import Candidate, Group, Vote, content_hash
+from cai.scheduler import together
 from cai.yamlfile import StrictModel
 
 SLOTS = ("conversation", "answers", "question")

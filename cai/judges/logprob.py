@@ -13,12 +13,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from cai.engine import Generate, together
+from cai.engine import Generate
 from cai.errors import ContextOverflow
 from cai.judging import TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import PAIR_SLOTS, pair_slots
 from cai.records import Comparison, Vote
+from cai.scheduler import together
 from cai.yamlfile import StrictModel
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 from pydantic import Field, field_validator
 
-from cai.engine import Generate, together
+from cai.engine import Generate
 from cai.errors import InputError
 from cai.judging import Judge, Question, depends_on_group, judge_id, sees_one
 from cai.judging.members import Member
 from cai.judging.panels import Rule
 from cai.records import Comparison, Group, Vote
+from cai.scheduler import together
 from cai.yamlfile import StrictModel
 
 

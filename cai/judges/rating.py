@@ -20,12 +20,13 @@ from typing import Any
 
 from pydantic import Field
 
-from cai.engine import Generate, together
+from cai.engine import Generate
 from cai.errors import ContextOverflow, InputError
 from cai.judging import ALONE, TOO_LONG, Question, Scored, Verdict, judge_id, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import conversation, fence, quote
 from cai.records import Group, Prompt, Vote
+from cai.scheduler import together
 from cai.yamlfile import StrictModel
 
 SLOTS = ("conversation", "answer", "question")

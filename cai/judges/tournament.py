@@ -21,12 +21,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cai.engine import Generate, together
+from cai.engine import Generate
 from cai.errors import InputError
 from cai.judging import UNCONNECTED, Judge, Question, Verdict, judge_id, vote
 from cai.judging.members import Inner
 from cai.judging.ranking import PRIOR, Game, bradley_terry, expected, games_of
 from cai.records import Comparison, Group, Vote, content_hash
+from cai.scheduler import together
 from cai.yamlfile import StrictModel
 
 

@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from cai import plugins, runs
-from cai.engine import Backend, Done, Engine, Generate, RetryPolicy, Usage, gone, run_rows
+from cai.engine import Backend, Engine, Generate, RetryPolicy, Usage, gone
 from cai.errors import BackendError, CaiError, ContextOverflow, PromptRefused
 from cai.pipeline.job import Job
 from cai.progress import Reporter
 from cai.records import Prompt, Quarantined, content_hash
 from cai.runs import RunFolder
+from cai.scheduler import Done, run_rows
 from cai.store import Log
 
 

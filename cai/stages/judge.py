@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from cai.constitution.draw import draw_one, set_aside
 from cai.constitution.load import Bound, Constitution
-from cai.engine import Generate, together
+from cai.engine import Generate
 from cai.judging import Judge, Question, check_asks, question_of, sees_one
 from cai.records import Group, Prompt, Vote, content_hash
+from cai.scheduler import together
 from cai.stages.prefer import Rule
 
 STAGE = "judge"

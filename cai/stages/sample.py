@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cai import faults
-from cai.engine import Generate, Request, Sampling, together
+from cai.engine import Generate, Request, Sampling
 from cai.records import Candidate, Group, Prompt, Quarantined, Response, content_hash
+from cai.scheduler import together
 from cai.stages import alike
 from cai.stages.transcript import Transcript
 

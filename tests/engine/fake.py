@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from cai.engine import Completion, Done, Engine, Generate, Request, RetryPolicy, Sampling, run_rows
+from cai.engine import Completion, Engine, Generate, Request, RetryPolicy, Sampling
 from cai.errors import BackendError
+from cai.scheduler import Done, run_rows
 
 T = TypeVar("T")
 

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from cai.engine import Completion, Engine, Generate, Request, RetryPolicy, Sampling, run_rows
+from cai.engine import Completion, Engine, Generate, Request, RetryPolicy, Sampling
 from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, PromptRefused
 from cai.records import Message
+from cai.scheduler import run_rows
 from tests.engine.fake import BROKEN, FLAKY, QUICK, Fake, ask, collect, once, rows_of, run
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from cai.engine import Engine, Generate, run_rows
+from cai.engine import Engine, Generate
 from cai.errors import BackendDown, CaiError, ContextOverflow, InputError, StoreError
+from cai.scheduler import run_rows
 from tests.engine.fake import BROKEN, Fake, ask, collect, once, rows_of, run
 
 # --- rows in flight --------------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ import dataclasses
 
 from cai.backends import scripted
 from cai.constitution.draw import draw
-from cai.engine import Engine, run_rows
+from cai.engine import Engine
 from cai.errors import InputError
 from cai.records import Message, Prompt
+from cai.scheduler import run_rows
 from cai.stages import revise
 from cai.stages.transcript import STOPS
 from tests.stages.loop import PROMPTS, SHOT, Model, constitution, go, plan, text_of
