@@ -16,7 +16,7 @@ from cai.training.algorithms.sft import answer_begins
 from cai.training.data import PairSource, tokens
 from cai.training.models import load_tokenizer
 from tests.training import tiny_rl
-from tests.training.test_algorithms import job, train
+from tests.training.jobs import job, train
 from tests.training.test_pairs import preferences, write
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]

@@ -21,7 +21,7 @@ from cai.processes import leave_processes, no_teardown
 from cai.training import algorithms
 from cai.training.base import Job, TrainingError
 from tests.training import tiny_rl
-from tests.training.test_algorithms import job, losses
+from tests.training.jobs import job, losses
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
 ROOT = Path(__file__).resolve().parents[2]
