@@ -199,3 +199,22 @@ def test_an_answer_that_was_broken_off_is_asked_again_and_the_others_are_answere
     assert broken.retryable
     assert (whole.text, whole.finish_reason) == ("answer 2", "stop")
     assert cut.finish_reason == "length"
+
+
+def test_a_step_that_failed_is_no_fault_of_those_that_were_in_it() -> None:
+    model = backend(lambda messages: "")
+
+    def step() -> None:
+        raise RuntimeError("out of memory")
+
+    async def main() -> list[Any]:
+        model._waiting = {name: asyncio.get_running_loop().create_future() for name in ("1", "2")}
+        waiting = tuple(model._waiting.values())
+        model._engine = SimpleNamespace(has_unfinished_requests=lambda: True, step=step)
+        await model._step_while_busy()
+        return list(await asyncio.gather(*waiting, return_exceptions=True))
+
+    found = asyncio.run(main())
+    assert [(str(error), error.retryable) for error in found] == [
+        ("small@1: vLLM failed: out of memory (see the log above)", True)
+    ] * 2

@@ -127,6 +127,11 @@ def test_a_clamp_that_prefers_a_slot_is_refused(clamp: tuple[float, float]) -> N
         cot.Config(clamp=clamp)
 
 
+def test_truth_values_do_not_switch_the_clamp_off() -> None:
+    with pytest.raises(pydantic.ValidationError, match="a truth value is no number"):
+        cot.Config.model_validate({"clamp": [False, True]})
+
+
 def test_the_same_sample_twice_is_refused() -> None:
     with pytest.raises(pydantic.ValidationError, match="all samples are the same"):
         cot.Config(samples=2, temperature=0)

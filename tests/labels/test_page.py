@@ -20,6 +20,7 @@ pytest.importorskip("starlette")
 
 from cai.labels.events import effective, read_labels
 from cai.labels.items import items_of
+from cai.labels.page.store import said_in
 from cai.records import Preference
 from cai.serving import Serving
 from tests.labels.page import MARKUP, Desk, say, serving
@@ -91,9 +92,8 @@ def test_the_same_verdict_twice_is_one_and_undo_takes_it_back(desk: Desk, run: P
         assert (await client.post("/api/verdict", json=say(task, "right"))).status_code == 200
 
     asyncio.run(go())
-    desk.store.hand_over(desk.log)
-    assert desk.store.hand_over(desk.log) == 0
-    labels = list(read_labels(run / "labels.jsonl"))
+    labels = said_in(run / "labels.sqlite", desk.log)
+    assert desk.store.hand_over(desk.log) == 0, "who reads hands over first"
     (counts,) = effective(labels)
     assert counts.verdict == ("b" if counts.shown_order == "ab" else "a")
     assert counts.seconds == 3.5
