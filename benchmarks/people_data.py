@@ -1,16 +1,20 @@
-"""PandaLM and llmfao as ballots: what the benchmarks of merging and routing are measured on. Not a benchmark itself."""
+"""PandaLM and llmfao as ballots, and as pairs to train on. Not a benchmark itself."""
 
 from __future__ import annotations
 
 import gzip
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cai.records import Candidate, Group, Prompt, content_hash
+from cai.training.data import Element, Pair
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 Array = NDArray[np.float64]
@@ -75,6 +79,63 @@ def llmfao(data: Path) -> DataSet:
             ai[place[row.id], 0] = worth.get(row.winner, np.nan)
     prompts = [str(prompt[name]) for name in ids]
     return DataSet("llmfao", prompts, prompts, votes, ai)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A pair of answers and what single people said of it.
+
+    Attributes:
+        element: with one pair, whose label is the mean of `votes`.
+        votes: 1 for the first answer, 0.5 for a tie, 0 for the second.
+    """
+
+    element: Element
+    votes: list[float]
+
+    @property
+    def p(self) -> float:
+        return self.element.pairs[0].p
+
+    @classmethod
+    def make(cls, text: str, first: str, second: str, votes: list[float], key: str) -> Rated:
+        prompt = Prompt.make(text)
+        group = Group.make(prompt, [Candidate("1", first), Candidate("2", second)])
+        name = content_hash(group.id, key)
+        pair = Pair(0, 1, sum(votes) / len(votes), 1.0, "", "human", name)
+        return cls(Element(name, prompt.id, prompt.messages, (first, second), (pair,)), votes)
+
+
+def rated(name: str, data: Path) -> list[Rated]:
+    """Pairs of PandaLM or llmfao whose answers are two different texts, in an order that depends on them alone."""
+    rows = {"pandalm": _pandalm_rated, "llmfao": _llmfao_rated}[name](data)
+    return sorted(rows, key=lambda row: row.element.group_id)
+
+
+def _pandalm_rated(data: Path) -> Iterator[Rated]:
+    said = {1: 1.0, 0: 0.5, 2: 0.0}
+    with gzip.open(data / "labels" / "pandalm.jsonl.gz", "rt", encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            first, second = row["response1"], row["response2"]
+            if all(isinstance(answer, str) and answer.strip() for answer in (first, second)) and first != second:
+                # six answers of the file are `true`, not text
+                votes = [said[int(row[f"annotator{n}"])] for n in (1, 2, 3)]
+                text = f"{row['instruction']}\n\n{row['input']}".strip()
+                yield Rated.make(text, first, second, votes, row["cmp_key"])
+
+
+def _llmfao_rated(data: Path) -> Iterator[Rated]:
+    import pandas as pd
+
+    folder = data / "labels" / "llmfao"
+    said = {"left": 1.0, "tie": 0.5, "right": 0.0}
+    crowd = pd.read_csv(folder / "crowd-comparisons.csv.gz")
+    votes = {int(key): [said[winner] for winner in rows] for key, rows in crowd.groupby("id")["winner"]}
+    with gzip.open(folder / "pairs-crowd.jsonl.gz", "rt", encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            first, second = row["result_x"], row["result_y"]
+            if row["id"] in votes and first.strip() and second.strip() and first != second:
+                yield Rated.make(row["text"], first, second, votes[row["id"]], str(row["id"]))
 
 
 def left_out(data: DataSet, seed: int) -> tuple[Votes, dict[int, int]]:

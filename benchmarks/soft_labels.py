@@ -5,14 +5,13 @@
 PandaLM's pairs, the label the share of its three people (ties half); the soft model trains on it, the hard one on which
 side it falls. Same pairs, order, seeds and steps; pairs without a majority are in neither. Held out by prompt. Measured
 against every single person's vote: accuracy, log loss and Brier score of s(r(a) - r(b)), paired differences by prompt.
-SmolLM2-135M: it shows the direction at this size, no more.
+SmolLM2-135M: it shows the direction at this size, no more. `soft_labels_frozen` asks the same of all pairs of two sets.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,50 +19,28 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import GPU, report
-from benchmarks.people_data import DATA
+from benchmarks.people_data import DATA, Rated, rated
 from benchmarks.revise_speed import MODEL
 from cai.evals import stats
-from cai.records import Candidate, Group, Prompt, content_hash
-from cai.training.data import Element, Pair, encode
+from cai.records import content_hash
+from cai.training.data import Element, encode
 
 BATCH = 8
 
 
-def read(path: Path, count: int) -> tuple[list[Element], list[tuple[Element, list[float]]]]:
-    """Training elements with soft labels, and held-out ones with each person's vote for the first answer."""
-    said = {1: 1.0, 0: 0.5, 2: 0.0}
+def read(path: Path, count: int) -> tuple[list[Element], list[Rated]]:
+    """Elements to train on, with soft labels, and pairs held out by prompt."""
     train: list[Element] = []
-    held: list[tuple[Element, list[float]]] = []
-    with gzip.open(path / "labels" / "pandalm.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    rows.sort(key=lambda row: content_hash("soft_labels", row["idx"], row["cmp_key"]))
-    for row in rows:
-        text = f"{row['instruction']}\n\n{row['input']}".strip()
-        first, second = row["response1"], row["response2"]
-        if not all(isinstance(answer, str) and answer.strip() for answer in (first, second)) or first == second:
-            continue  # six answers of the file are `true`, not text
-        prompt = Prompt.make(text)
-        group = Group.make(prompt, [Candidate("1", first), Candidate("2", second)])
-        votes = [said[int(row[f"annotator{n}"])] for n in (1, 2, 3)]
-        p = sum(votes) / 3
-        key = content_hash(group.id, row["cmp_key"])
-        element = Element(
-            key,
-            prompt.id,
-            prompt.messages,
-            (first, second),
-            (Pair(0, 1, p, 1.0, "", "human", key),),
-        )
-        if int(content_hash("held", prompt.id, length=8), 16) % 4 == 0:
-            held.append((element, votes))
-        elif abs(p - 0.5) > 1e-9 and len(train) < count:
-            train.append(element)
+    held: list[Rated] = []
+    for row in rated("pandalm", path):
+        if int(content_hash("held", row.element.prompt_id, length=8), 16) % 4 == 0:
+            held.append(row)
+        elif abs(row.p - 0.5) > 1e-9 and len(train) < count:
+            train.append(row.element)
     return train, held
 
 
 def hard(element: Element) -> Element:
-    import dataclasses
-
     (pair,) = element.pairs
     return dataclasses.replace(element, pairs=(dataclasses.replace(pair, p=float(pair.p > 0.5)),))
 
@@ -121,13 +98,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     train, held = read(options.data, options.pairs)
-    elements = [element for element, _ in held]
+    elements = [row.element for row in held]
     rows: dict[str, list[Any]] = {"soft": [], "hard": []}
     for seed in range(options.seeds):
         for name, data in (("soft", train), ("hard", [hard(element) for element in train])):
             rows[name].append(trained(data, elements, seed=seed, epochs=options.epochs))
             print(name, seed, "done", flush=True)
-    votes = [(i, vote) for i, (_, said) in enumerate(held) for vote in said]
+    votes = [(i, vote) for i, row in enumerate(held) for vote in row.votes]
     y = np.array([vote for _, vote in votes])
     place = np.array([i for i, _ in votes])
     prompts = [elements[i].prompt_id for i in place]
