@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL := .build/smollm2-135m-instruct
+# .venv is ours, so Python keeps in it what it compiled, also where an image for containers says not to: else every process
+# compiles torch, transformers and vllm anew, which takes ten seconds and more.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test lint types imports unit model bench bench-check clean
 
