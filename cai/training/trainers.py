@@ -94,7 +94,9 @@ class SoftDPOTrainer(_Prepared, DPOTrainer):  # type: ignore[misc]
     """-p log s(h) - (1 - p) log s(-h), the reference's log-probabilities computed once, before the first step.
 
     The reference is the model as it was loaded; each process reads its share of the rows. A training that is resumed
-    loads it again before its checkpoint's weights, so the reference stays the parent.
+    loads it again before its checkpoint's weights, so the reference stays the parent. Without
+    `precompute_ref_log_probs`, which needs adapters and one process, it is the model with its adapters switched off,
+    step by step.
     """
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
@@ -125,6 +127,14 @@ class SoftDPOTrainer(_Prepared, DPOTrainer):  # type: ignore[misc]
         known = dict(processes.gathered(found))
         return dataset.add_column("ref", [known[index] for index in range(len(dataset))])
 
+    def _reference(self, model: Any, inputs: dict[str, Any]) -> Any:
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            sums = self._sums(model, inputs, reference=True)
+        model.train(training)
+        return sums
+
     def _sums(self, model: Any, inputs: dict[str, Any], *, reference: bool = False) -> Any:
         """Sum of the completion's token log-probabilities, shape (rows,)."""
         import contextlib
@@ -146,7 +156,7 @@ class SoftDPOTrainer(_Prepared, DPOTrainer):  # type: ignore[misc]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         mode = "train" if self.model.training else "eval"
-        ratios = self._sums(model, inputs) - inputs["ref"]
+        ratios = self._sums(model, inputs) - (inputs["ref"] if "ref" in inputs else self._reference(model, inputs))
         h = self.beta * (ratios[inputs["first"]] - ratios[inputs["second"]])
         loss = grouped(soft_cross_entropy(h, inputs["p"]), inputs["weight"], inputs["elements"])
         with torch.no_grad():

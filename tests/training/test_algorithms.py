@@ -223,6 +223,32 @@ def test_a_pad_token_for_scores_is_special_and_ends_no_row(tmp_path: Path) -> No
     assert pad_for_scores(tokenizer, {tiny_rl.END, pad, unk}) is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "ahead"),
+    [
+        ({"lora": {"rank": 2}, "max_steps": 1}, False),
+        ({"lora": {"rank": 2}}, True),
+        ({"max_steps": 1}, True),  # every weight moves: afterwards there is no reference left to ask
+    ],
+)
+def test_a_dpo_that_ends_early_does_not_read_the_reference_of_what_it_never_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], ahead: bool
+) -> None:
+    from cai.training.trainers import SoftDPOTrainer
+
+    read = []
+    original = SoftDPOTrainer._precompute_ref_logps
+
+    def spy(trainer: Any, dataset: Any, name: str, batch_size: int) -> Any:
+        read.append(name)
+        return original(trainer, dataset, name, batch_size)
+
+    monkeypatch.setattr(SoftDPOTrainer, "_precompute_ref_logps", spy)
+    outcome = train(job(tmp_path, "dpo"), **settings)
+    assert bool(read) == ahead
+    assert "eval_loss" in outcome.metrics  # held-out groups need their reference too
+
+
 def test_dpo_is_watched_where_there_is_a_gold_score(tmp_path: Path) -> None:
     given = dataclasses.replace(
         job(tmp_path, "dpo"),

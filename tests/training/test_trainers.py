@@ -18,7 +18,7 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer  # noqa: E402
 from cai.training.batches import PairCollator  # noqa: E402
 from cai.training.data import PairSource, encode, read_pairs  # noqa: E402
 from cai.training.losses import grouped, soft_cross_entropy  # noqa: E402
-from cai.training.models import load_model, load_tokenizer  # noqa: E402
+from cai.training.models import Lora, load_model, load_tokenizer, peft_config  # noqa: E402
 from cai.training.trainers import SoftDPOTrainer, SoftRewardTrainer  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
 from tests.training.test_pairs import preferences, write  # noqa: E402
@@ -114,6 +114,34 @@ def test_dpo_with_hard_labels_is_trls(parts: Any) -> None:
             one.add_(noise)
             other.add_(noise)
     same(loss_and_gradient(soft), loss_and_gradient(trl))
+
+
+def test_adapters_switched_off_are_the_reference(parts: Any) -> None:
+    """Read ahead or in the step: the same losses and gradients, also where dropout is on and adapters have moved."""
+    folder, tokenizer, ours, _, out = parts
+
+    def found(name: str, ahead: bool) -> tuple[float, Any]:
+        lora = Lora(rank=4, dropout=0.5)
+        trainer = SoftDPOTrainer(
+            load_model(folder, "causal", dtype="float32", pad=tokenizer.pad_token_id, seed=0),
+            args=arguments(DPOConfig, out / name, precompute_ref_log_probs=ahead, beta=0.3),
+            data_collator=PairCollator(tokenizer.pad_token_id),
+            train_dataset=ours,
+            processing_class=tokenizer,
+            peft_config=peft_config(lora, "causal"),
+        )
+        assert ("ref" in trainer.train_dataset.column_names) == ahead
+        with torch.no_grad():
+            for parameter in trainer.model.parameters():
+                if parameter.requires_grad:
+                    generator = torch.Generator().manual_seed(parameter.numel())
+                    parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+        torch.manual_seed(7)
+        told = loss_and_gradient(trainer)
+        assert trainer.model.training
+        return told
+
+    same(found("a", True), found("b", False))
 
 
 def test_soft_labels_by_hand() -> None:
