@@ -19,6 +19,9 @@ from cai.training.data import Element, Pair
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 Array = NDArray[np.float64]
 A, TIE, B = range(3)
+PANDALM = {1: 1.0, 0: 0.5, 2: 0.0}
+LLMFAO = {"left": 1.0, "tie": 0.5, "right": 0.0}
+"""What a label of the file is worth for the first answer."""
 Votes = list[tuple[int, str, int]]
 """Index of the item, person, label."""
 
@@ -45,8 +48,7 @@ def pandalm(data: Path) -> DataSet:
         rows = [json.loads(line) for line in file]
     said = {1: A, 0: TIE, 2: B}
     votes = [(i, f"p{n}", said[int(row[f"annotator{n}"])]) for i, row in enumerate(rows) for n in (1, 2, 3)]
-    worth = {1: 1.0, 0: 0.5, 2: 0.0}
-    ai = [[_number(row[name], worth) for name in ("gpt35_result", "pandalm7b_result")] for row in rows]
+    ai = [[_number(row[name], PANDALM) for name in ("gpt35_result", "pandalm7b_result")] for row in rows]
     texts = [f"{row['instruction']}\n{row['input']}" for row in rows]
     return DataSet("pandalm", texts, texts, votes, np.array(ai))
 
@@ -73,10 +75,9 @@ def llmfao(data: Path) -> DataSet:
         (place[row.id], f"w{row.worker}", said[row.winner]) for row in crowd[["id", "worker", "winner"]].itertuples()
     ]
     ai = np.full((len(ids), 1), np.nan)
-    worth = {"left": 1.0, "tie": 0.5, "right": 0.0}
     for row in judge[["id", "winner"]].itertuples():
         if row.id in place:
-            ai[place[row.id], 0] = worth.get(row.winner, np.nan)
+            ai[place[row.id], 0] = LLMFAO.get(row.winner, np.nan)
     prompts = [str(prompt[name]) for name in ids]
     return DataSet("llmfao", prompts, prompts, votes, ai)
 
@@ -113,13 +114,12 @@ def rated(name: str, data: Path) -> list[Rated]:
 
 
 def _pandalm_rated(data: Path) -> Iterator[Rated]:
-    said = {1: 1.0, 0: 0.5, 2: 0.0}
     with gzip.open(data / "labels" / "pandalm.jsonl.gz", "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
             first, second = row["response1"], row["response2"]
             if all(isinstance(answer, str) and answer.strip() for answer in (first, second)) and first != second:
                 # six answers of the file are `true`, not text
-                votes = [said[int(row[f"annotator{n}"])] for n in (1, 2, 3)]
+                votes = [PANDALM[int(row[f"annotator{n}"])] for n in (1, 2, 3)]
                 text = f"{row['instruction']}\n\n{row['input']}".strip()
                 yield Rated.make(text, first, second, votes, row["cmp_key"])
 
@@ -128,9 +128,8 @@ def _llmfao_rated(data: Path) -> Iterator[Rated]:
     import pandas as pd
 
     folder = data / "labels" / "llmfao"
-    said = {"left": 1.0, "tie": 0.5, "right": 0.0}
     crowd = pd.read_csv(folder / "crowd-comparisons.csv.gz")
-    votes = {int(key): [said[winner] for winner in rows] for key, rows in crowd.groupby("id")["winner"]}
+    votes = {int(key): [LLMFAO[winner] for winner in rows] for key, rows in crowd.groupby("id")["winner"]}
     with gzip.open(folder / "pairs-crowd.jsonl.gz", "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
             first, second = row["result_x"], row["result_y"]

@@ -95,8 +95,8 @@ class SoftDPOTrainer(_Prepared, DPOTrainer):  # type: ignore[misc]
 
     The reference is the model as it was loaded; each process reads its share of the rows. A training that is resumed
     loads it again before its checkpoint's weights, so the reference stays the parent. Without
-    `precompute_ref_log_probs`, which needs adapters and one process, it is the model with its adapters switched off,
-    step by step.
+    `precompute_ref_log_probs`, which needs adapters on a model that nothing wraps, it is the model with its adapters
+    switched off, step by step.
     """
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:

@@ -224,18 +224,21 @@ def test_a_pad_token_for_scores_is_special_and_ends_no_row(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("settings", "ahead"),
+    ("settings", "launcher", "ahead"),
     [
-        ({"lora": {"rank": 2}, "max_steps": 1}, False),
-        ({"lora": {"rank": 2}}, True),
-        ({"max_steps": 1}, True),  # every weight moves: afterwards there is no reference left to ask
+        ({"lora": {"rank": 2}, "max_steps": 1}, False, False),
+        ({"lora": {"rank": 2}, "max_steps": 1}, True, True),  # its wrapper hides the adapters
+        ({"lora": {"rank": 2}}, False, True),
+        ({"max_steps": 1}, False, True),  # every weight moves: afterwards there is no reference left to ask
     ],
 )
 def test_a_dpo_that_ends_early_does_not_read_the_reference_of_what_it_never_sees(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], ahead: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], launcher: bool, ahead: bool
 ) -> None:
+    from cai import processes
     from cai.training.trainers import SoftDPOTrainer
 
+    monkeypatch.setattr(processes, "launched", lambda: launcher)
     read = []
     original = SoftDPOTrainer._precompute_ref_logps
 

@@ -43,15 +43,15 @@ def train(job: Job, config: Config) -> Outcome:
     from datasets import Dataset
     from trl import DPOConfig
 
-    from cai.processes import processes
+    from cai.processes import launched
     from cai.training import runner
     from cai.training.algorithms._watching import Watching
     from cai.training.batches import PairCollator
     from cai.training.trainers import SoftDPOTrainer
 
     # Adapters can be switched off at any time, so a training that ends before it has seen every group once asks the
-    # reference about what it sees.
-    few = config.lora is not None and processes() == 1 and 0 < config.max_steps * config.batch < len(encoded)
+    # reference about what it sees; not where several processes train, whose wrapper around the model hides them.
+    few = config.lora is not None and not launched() and 0 < config.max_steps * config.batch < len(encoded)
     arguments = runner.arguments(
         DPOConfig, job, config, {**config.arguments(), "beta": config.beta, "precompute_ref_log_probs": not few}
     )
