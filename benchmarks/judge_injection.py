@@ -96,6 +96,7 @@ def main() -> None:
         told[name] = {
             "mean_change_of_p": round(change.mean, 4),
             "interval": [round(change.interval.low, 4), round(change.interval.high, 4)],
+            "from_no_addition": round(sum(r[name] - r["none"] for r in rows) / len(rows), 4),
             "turned_to_worse": sum(r["control"] < 0.5 < r[name] for r in rows),
             "turned_away": sum(r["control"] > 0.5 > r[name] for r in rows),
         }

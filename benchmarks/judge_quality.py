@@ -21,7 +21,8 @@ options or principles was tuned on these pairs.
 
 What was said of each pair, without any text, is kept in `judge_quality.jsonl` beside the result, with the model and a
 hash of how a pair was put to it. Another run with the same two goes on behind it, so that a slow machine adds pairs day
-by day, and whoever doubts a figure can compute it anew (`--minutes 0`); rows of others stay, and are not mixed in.
+by day, and whoever doubts a figure can compute it anew (`--minutes 0 --put HASH`, the hash is in the result); rows of
+others stay, and are not mixed in.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ import numpy as np
 
 from benchmarks.common import GPU, RESULTS, report
 from benchmarks.judge_model import OUT
+from benchmarks.people_data import DATA, folder_of_data
 from cai.backends import vllm
 from cai.constitution import load_constitution
 from cai.engine import Engine, Generate, Request, Sampling
@@ -254,7 +256,7 @@ def ask(pairs: list[tuple[str, LabelledPair]], options: argparse.Namespace) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=OUT)
-    parser.add_argument("--data", type=Path, default=OUT.parent.parent.parent / "shared" / "data")
+    parser.add_argument("--data", type=folder_of_data, default=str(DATA))
     parser.add_argument("--minutes", type=float, default=60, help="no further pair is begun; 0: only compute")
     parser.add_argument("--every", type=int, default=3, help="one pair of so many is judged by three principles too")
     parser.add_argument("--cot", type=int, default=8, help="one pair of so many is judged by chain of thought too")
@@ -273,6 +275,9 @@ def main() -> None:
         for row in sorted(read_rows(ROWS), key=lambda row: str(row["id"]))
         if row["id"] in clusters and (row["model"], row["put"]) == (options.model.name, options.put or put(judge))
     ]
+    if not rows:
+        there = sorted({f"--put {row['put']} (of {row['model']})" for row in read_rows(ROWS)})
+        raise SystemExit(f"no pair was put to {options.model.name} as today; {ROWS.name} has {', '.join(there)}")
     sets = {name: sum(row["set"] == name for row in rows) for name in ("llmbar", "pandalm")}
     tables = {name: scores([row for row in rows if row["set"] == name]) for name in sets}
     tables["all"] = scores(rows)

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import report
-from benchmarks.people_data import DATA, DataSet, Votes, left_out, llmfao, pandalm, with_noise
+from benchmarks.people_data import DATA, DataSet, Votes, folder_of_data, left_out, llmfao, pandalm, with_noise
 from cai.evals import stats
 from cai.labels.fuse import LABELS, ballot, decide
 from cai.labels.policy import load_policy
@@ -69,7 +68,7 @@ def accuracies(data: DataSet, noise: float, splits: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=folder_of_data, default=str(DATA))
     parser.add_argument("--splits", type=int, default=20)
     options = parser.parse_args()
     details: dict[str, Any] = {"splits": options.splits}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 from collections import Counter
@@ -24,6 +25,18 @@ LLMFAO = {"left": 1.0, "tie": 0.5, "right": 0.0}
 """What a label of the file is worth for the first answer."""
 Votes = list[tuple[int, str, int]]
 """Index of the item, person, label."""
+
+
+def folder_of_data(given: str) -> Path:
+    """`--data` of the benchmarks that need people's data.
+
+    Raises:
+        ArgumentTypeError: there is none.
+    """
+    path = Path(given)
+    if not (path / "labels").is_dir():
+        raise argparse.ArgumentTypeError(f"{path} holds no data of people: benchmarks/README.md says what is needed")
+    return path
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ changes, on one model, not how high it is.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import report
-from benchmarks.people_data import DATA
+from benchmarks.people_data import DATA, folder_of_data
 from cai.evals import stats
 from cai.faults.refusal import bare, refuses
 
@@ -33,7 +32,7 @@ def main() -> None:
     import pandas as pd
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=folder_of_data, default=str(DATA))
     options = parser.parse_args()
     told: dict[str, Any] = {}
     said, truth, agreed, prompts = [], [], [], []

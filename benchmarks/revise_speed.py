@@ -54,6 +54,7 @@ TUNED = {"GOMP_SPINCOUNT": "1000", "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALL
 MODEL = Path(__file__).resolve().parent.parent / ".build" / "smollm2-135m-instruct"
 DRAFT, CRITIQUE, REVISION = 128, 64, 128
 CONTEXT, SEATS = 2048, 128
+HF32_ROWS, HF1_ROWS = 32, 8
 
 
 def rows(count: int) -> list[Prompt]:
@@ -352,7 +353,7 @@ def main() -> None:
     details = {
         "tokens_per_second": {name: [round(v, 1) for v in values] for name, values in speeds.items()},
         "prefix_cache_hit_rate": {name: round(value, 3) for name, value in hits.items()},
-        "rows": options.rows,
+        "rows": {"hf32": min(options.rows, HF32_ROWS), "hf1": HF1_ROWS, "others": options.rows},
         "seats": options.seats,
         "compile": options.compile,
         "model": f"SmolLM2-135M-Instruct, {resolved_dtype('auto')}",
@@ -376,7 +377,7 @@ def _part(name: str, options: argparse.Namespace) -> dict[str, Any]:
         return in_process(options.rows, options.seats, options.compile, options.repeats)
     if name == "http":
         return http(options.rows, options.seats, options.compile)
-    return hf(min(options.rows, 32), 32) if name == "hf32" else hf(8, 1)
+    return hf(min(options.rows, HF32_ROWS), 32) if name == "hf32" else hf(HF1_ROWS, 1)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ prompt, averaged over 20 splits.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import report
-from benchmarks.people_data import DATA, DataSet, left_out, llmfao, pandalm
+from benchmarks.people_data import DATA, DataSet, folder_of_data, left_out, llmfao, pandalm
 from cai.evals import stats
 from cai.labels.fuse import LABELS, ballot, decide, judge_logits
 from cai.labels.policy import load_policy
@@ -60,7 +59,7 @@ def accuracy(data: DataSet, splits: int) -> dict[float, tuple[Any, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=folder_of_data, default=str(DATA))
     parser.add_argument("--splits", type=int, default=20)
     options = parser.parse_args()
     details: dict[str, Any] = {"splits": options.splits}

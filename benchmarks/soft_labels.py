@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import GPU, report
-from benchmarks.people_data import DATA, Rated, rated
+from benchmarks.people_data import DATA, Rated, folder_of_data, rated
 from benchmarks.revise_speed import MODEL
 from cai.evals import stats
 from cai.records import content_hash
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=folder_of_data, default=str(DATA))
     options = parser.parse_args()
     train, held = read(options.data, options.pairs)
     elements = [row.element for row in held]

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import GPU, report
-from benchmarks.people_data import DATA, Array, Rated, rated
+from benchmarks.people_data import DATA, Array, Rated, folder_of_data, rated
 from benchmarks.revise_speed import MODEL
 from cai.evals import stats
 from cai.records import content_hash
@@ -41,7 +40,7 @@ WAYS = ("soft", "hard", "soft_and_ties")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=folder_of_data, default=str(DATA))
     options = parser.parse_args()
     found = {}
     for name in SETS:

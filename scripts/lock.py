@@ -45,7 +45,7 @@ def write(name: str, packages: dict[str, str], what: str) -> None:
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    cpu = [r.replace("torch==2.13.0", "torch==2.13.0+cpu") for r in extras["cpu"]]
+    cpu = [f"{r}+cpu" if r.startswith("torch==") else r for r in extras["cpu"]]
     runtime = [*project["dependencies"], *cpu, *extras["server"], *extras["train"], *extras["eval"], *BUILD]
     everything = resolve([*runtime, *extras["dev"]])
     base = resolve(

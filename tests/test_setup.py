@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import importlib.util
+import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +45,52 @@ def test_the_tests_have_all_that_they_import(setup: ModuleType) -> None:
     assert extras_of("dev", setup) >= wanted
     known: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(setup.EXTRAS["dev"]) == set(known) - {"cpu", "ray"}
+
+
+def brought_by(extras: set[str]) -> set[str]:
+    """Distributions that come with `cai` and these extras, by the metadata of what is installed."""
+    known: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    left = [*known["dependencies"], *(line for extra in extras for line in known["optional-dependencies"][extra])]
+    found: set[str] = set()
+    while left:
+        line = left.pop()
+        name = re.split(r"[^\w.-]", line)[0].lower().replace("_", "-").replace(".", "-")
+        if name in found or "extra ==" in line:
+            continue
+        found.add(name)
+        try:
+            left += importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("labels", {"label"}),
+        ("evals", {"eval"}),
+        ("training", {"train", "cpu"}),
+        ("judges", set()),
+        ("stages", set()),
+        ("constitution", set()),
+    ],
+)
+def test_an_extra_brings_all_that_its_part_imports(folder: str, extras: set[str]) -> None:
+    imported = set()
+    for path in (ROOT / "cai" / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    outside = imported - set(sys.stdlib_module_names) - {"cai"}
+    packages = importlib.metadata.packages_distributions()
+    brought = brought_by(extras)
+    missing = {
+        module for module in outside if not brought & {name.lower().replace("_", "-") for name in packages[module]}
+    }
+    assert missing == set()
 
 
 def test_pip_is_asked_for_the_extras_of_the_target(

@@ -71,7 +71,7 @@ def main() -> None:
         return max(0.0, 1 - abs(len(text.split()) / float(options["words"]) - 1))
 
     class Timer(TrainerCallback):  # type: ignore[misc]
-        """TRL logs once an update; what lies before the first is loading, and is not counted."""
+        """TRL logs once an update."""
 
         rows: list[dict[str, Any]]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cai.errors import InputError
+from cai.errors import InputError, MissingDependency
 from cai.records import HumanLabel
 
 Codes = NDArray[np.int64]
@@ -115,11 +115,17 @@ def _number(name: str) -> float:
     return found
 
 
+def _pandas() -> Any:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingDependency("pandas is not installed", extra="label") from error
+    return pd
+
+
 def _codes(values: Sequence[Any]) -> tuple[tuple[str, ...], Codes]:
     """Names in order, and each value's place among them."""
-    import pandas as pd
-
-    codes, names = pd.factorize(np.asarray(values, dtype=object), sort=True)
+    codes, names = _pandas().factorize(np.asarray(values, dtype=object), sort=True)
     return tuple(str(name) for name in names), np.asarray(codes, dtype=np.int64)
 
 
@@ -146,8 +152,7 @@ def read_votes(path: Path, *, order: Sequence[str] = ()) -> VoteTable:
     Raises:
         InputError: no such file, a column is missing, or a cell of one is empty.
     """
-    import pandas as pd
-
+    pd = _pandas()
     if not path.is_file():
         raise InputError("no such file", where=str(path))
     name = path.name.removesuffix(".gz")

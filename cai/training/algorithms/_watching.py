@@ -193,8 +193,10 @@ class Watching(TrainerCallback):  # type: ignore[misc]
             self._put_back()
             self.step = self.watch.verdict().best
         if self._processes.main:
-            with contextlib.suppress(MissingDependency):
+            try:
                 self.watch.draw(self._job.out / "watch.png")
+            except MissingDependency as error:
+                self._job.say(f"no plot: {error}")
         return {"watch": self.watch.summary()}
 
     def _behind_best(self) -> bool:
