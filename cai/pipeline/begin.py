@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
 from cai import runs
+from cai.constitution.writing import dump
 from cai.errors import InputError, RunError
 from cai.labels.page.store import said_in
 from cai.pipeline.job import Job, inputs
@@ -38,7 +37,7 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
             )
         if not differing and before.get("prompts") is not None:
             # What does not touch the rows (the export's options) may change between attempts.
-            write_text(place.recipe, yaml.safe_dump(job.loaded.resolved(), sort_keys=False, allow_unicode=True))
+            write_text(place.recipe, dump(job.loaded.resolved()))
             if before.get("inputs") != now:
                 runs.write_manifest(place, {**before, "inputs": now})
             unreadable = recount(before).get("unreadable", 0)
@@ -54,7 +53,7 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
     found = snapshot(job, place, once_read=set_aside)
     tell(found, job, place, report)
     write_json(place.constitution, job.constitution.row())
-    write_text(place.recipe, yaml.safe_dump(job.loaded.resolved(), sort_keys=False, allow_unicode=True))
+    write_text(place.recipe, dump(job.loaded.resolved()))
     manifest = {
         "name": job.loaded.recipe.name,
         "prompts": found.prompts,

@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+from cai.config import load_recipe
 from cai.constitution.draw import draw
 from cai.constitution.load import load_constitution
 from tests.cli.project import Project, cai, usage
@@ -32,6 +33,15 @@ def test_what_does_not_touch_the_rows_may_change(project: Project) -> None:
     cai("run", "recipe.yaml", "--set", "prompts=[{path: moved.jsonl}]", "--set", "sft.title=Mine")
     assert "Mine" in (project.root / "runs/small/sft/README.md").read_text()
     assert yaml.safe_load((project.root / "runs/small/recipe.yaml").read_text())["sft"]["title"] == "Mine"
+
+
+def test_the_recipe_of_a_run_reads_back_whatever_its_texts_look_like(project: Project) -> None:
+    """YAML 1.1 writes `08` and `1e5` without quotes; in YAML 1.2, by which recipes are read, they are numbers."""
+    looks = ("--set", "name='08'", "--set", "sft.title='1e5'", "--run-dir", "runs/08")
+    cai("run", "recipe.yaml", *looks)
+    assert "10 of 10 rows were finished before" in cai("run", "runs/08/recipe.yaml", "--run-dir", "runs/08").stderr
+    again = load_recipe(project.root / "runs/08/recipe.yaml").recipe
+    assert (again.name, again.sft.title) == ("08", "1e5")
 
 
 def test_a_constitution_named_in_a_recipe_is_the_one_beside_it_wherever_the_run_is_started(
