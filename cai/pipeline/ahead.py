@@ -14,7 +14,7 @@ from cai.errors import CaiError
 from cai.estimate import Estimate, estimate
 from cai.pipeline.begin import changes, check_axes
 from cai.pipeline.job import Job
-from cai.pipeline.reading import Found, source_rows, warnings
+from cai.pipeline.reading import Found, check_any, source_rows, warnings
 from cai.pipeline.work import reused_logs
 from cai.records import Prompt
 from cai.runs import RunFolder
@@ -29,7 +29,7 @@ def dry_run(job: Job, folder: Path, *, update: bool = False) -> Estimate:
         update: the inputs of a run that is there have changed on purpose; else it is told that it would be refused.
 
     Raises:
-        CaiError: the run that is there, or one that it reuses, cannot be read; or see `check_axes`.
+        CaiError: the run that is there, or one that it reuses, cannot be read; or see `check_axes` and `check_any`.
     """
     place = RunFolder(folder)
     check_axes(job, place)
@@ -45,7 +45,9 @@ def dry_run(job: Job, folder: Path, *, update: bool = False) -> Estimate:
         guess=plugins.load("cai.backends", backend).expected_speed(config),
         contexts={role: given.context for role, (_, given) in job.loaded.models.items() if hasattr(given, "context")},
     )
-    told = [f"{label} holds no prompt" for label in files.empty] + warnings(files, job)
+    check_any(files)
+    told = [f"a row of the prompts' files could not be read: {row}" for row in files.first]
+    told += [f"{label} holds no prompt" for label in files.empty] + warnings(files, job)
     _, differing = changes(job, place, place.read_manifest())
     if differing and not update:
         told.append(

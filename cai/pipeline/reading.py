@@ -36,7 +36,7 @@ class Found:
         prompts: distinct ones.
         unreadable: rows that are no prompt; the rest of a torn file counts as one.
         repeated: exact duplicates of an earlier prompt, left out.
-        first: the first of the unreadable rows.
+        first: the first so many of the unreadable rows.
         empty: sources without a single row.
         tags: of the prompts, the first so many.
         unknown: overrides that name no principle and no tag of one, counted, with the place of the first.
@@ -127,19 +127,28 @@ def snapshot(job: Job, place: RunFolder, *, once_read: Callable[[], None]) -> Fo
 
     Raises:
         InputError: see `source_rows`.
-        RunError: there is not one prompt.
+        RunError: see `check_any`.
     """
     found = Found()
     with replacing(place.prompts) as file, replacing(place.unreadable) as aside:
         for row in source_rows(job, found):
             file.write(encode(row.row())) if isinstance(row, Prompt) else aside.write(encode(_given_up(row).row()))
-        if not found.prompts:
-            first = f"; the first row that could not be read: {found.first[0]}" if found.first else ""
-            raise RunError(f"there is not one prompt to work on{first}", where=STAGE)
+        check_any(found)
         once_read()
     if not found.unreadable:
         place.unreadable.unlink()
     return found
+
+
+def check_any(found: Found) -> None:
+    """Refuse sources, read to their end, without a prompt.
+
+    Raises:
+        RunError: there is not one; says why the first row is none.
+    """
+    if not found.prompts:
+        first = f"; the first row that could not be read: {found.first[0]}" if found.first else ""
+        raise RunError(f"there is not one prompt to work on{first}", where=STAGE)
 
 
 def _given_up(row: BadRow) -> Quarantined:

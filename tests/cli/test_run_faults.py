@@ -162,6 +162,8 @@ def test_rows_that_are_no_prompt_are_told_of_everywhere(project: Project) -> Non
     broken_prompts(project)
     ahead = cai("run", "recipe.yaml", "--dry-run")
     assert "rows unreadable               5" in ahead.stdout
+    assert "warning: a row of the prompts' files could not be read: data/prompts.jsonl:11: not JSON" in ahead.stderr
+    assert "data/prompts.jsonl:14" not in ahead.stderr
     result = cai("run", "recipe.yaml", "--set", "sft.title=Small")
     for told in (result.stderr, (project.root / "runs/small/run.log").read_text()):
         assert "5 rows of the prompts' files could not be read; all are in runs/small/unreadable.jsonl" in told
@@ -181,6 +183,17 @@ def test_rows_that_are_no_prompt_are_told_of_everywhere(project: Project) -> Non
     assert "5 rows of the prompts' files" in cai("run", "recipe.yaml").stderr
     manifest = json.loads((project.root / "runs/small/manifest.json").read_text())
     assert manifest["rows"] == metrics["prompts"]
+
+
+def test_prompts_of_which_none_can_be_read_are_refused_by_a_dry_run_too(project: Project) -> None:
+    (project.root / "data/prompts.jsonl").write_text('{"question": "How so?"}\n' * 3)
+    for arguments in (["--dry-run", "--json"], []):
+        result = cai("run", "recipe.yaml", *arguments, code=2)
+        assert (
+            "prompts: there is not one prompt to work on; the first row that could not be read: data/" in result.stderr
+        )
+        assert "question" in result.stderr
+        assert not result.stdout
 
 
 def test_a_torn_file_of_prompts_is_an_error_unless_it_is_allowed(project: Project) -> None:
