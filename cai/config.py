@@ -17,6 +17,7 @@ from cai.constitution.find import find_constitution
 from cai.errors import InputError
 from cai.judging.prompt import absolute_prompts
 from cai.recipe import ROLES, Recipe, models_named
+from cai.training.passthrough import check_block
 from cai.yamlfile import Document, InvalidFile, Loc, Problem, StrictModel
 
 
@@ -104,15 +105,66 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     recipe = yamlfile.validate(document, Recipe)
     folder = path.resolve().parent
     _formats(document, recipe)
-    _training(recipe)
+    _training(document, recipe)
     return LoadedRecipe(recipe, folder, _models(document, recipe, folder), _judge(document, recipe, folder))
 
 
-def _training(recipe: Recipe) -> None:
-    """Settings of every `train` block, checked by their algorithms, which load nothing heavy for it."""
+class _Score(StrictModel):
+    """What each score of a `train` block says beside the options of its kind."""
+
+    kind: str
+    weight: float = 1.0
+
+
+def _training(document: _Document, recipe: Recipe) -> None:
+    """Refuse what `cai train` would refuse once the run has been made; nothing heavy is loaded for it."""
+    problems: list[Problem] = []
     for name, block in recipe.train.items():
-        algorithm = plugins.load("cai.training.algorithms", name)
-        yamlfile.validate(Document(f"train.{name}.settings", dict(block.settings), {}, {}), algorithm.Config)
+        place: Loc = ("train", name)
+        try:
+            algorithm = plugins.load("cai.training.algorithms", name)
+        except InputError as error:
+            problems.append(document.problem(place, str(error), key=True))
+            continue
+        problems += _faults(document, (*place, "settings"), block.settings, algorithm.Config)
+        for key, value in block.trl.items():  # whether TRL has such a key, only TRL can tell
+            try:
+                check_block({key: value}, name, algorithm.Config.model_fields)
+            except InputError as error:
+                problems.append(document.problem((*place, "trl", key), f"{error.what} ({error.mend})", key=True))
+        for number, given in enumerate(block.rewards):
+            problems += _score(document, (*place, "rewards", number), given, recipe)
+        for label, given in block.gold.items():
+            problems += _score(document, (*place, "gold", label), given, recipe)
+    if problems:
+        raise InvalidFile(sorted(set(problems)))
+
+
+def _score(document: _Document, loc: Loc, given: Mapping[str, Any], recipe: Recipe) -> Sequence[Problem]:
+    """What is wrong with one of the rewards, or of the scores that are only watched."""
+    said = {key: value for key, value in given.items() if key in _Score.model_fields}
+    if faults := _faults(document, loc, said, _Score):
+        return faults
+    try:
+        module = plugins.load("cai.training.rewards", given["kind"])
+    except InputError as error:
+        return [document.problem((*loc, "kind"), str(error))]
+    options = {key: value for key, value in given.items() if key not in said}
+    if faults := _faults(document, loc, options, module.Config):
+        return faults
+    model, known = options.get("backend"), list(dict.fromkeys((*ROLES, *recipe.models)))
+    if model is None or model in known:
+        return ()
+    return [document.problem((*loc, "backend"), f"no model {model!r}{yamlfile.nearest(model, known)}")]
+
+
+def _faults(document: _Document, loc: Loc, data: Mapping[str, Any], model: type[StrictModel]) -> Sequence[Problem]:
+    """What is wrong with `data`, the part of the recipe at `loc`, by what it has to be."""
+    try:
+        yamlfile.validate(document.below(loc, dict(data)), model)
+    except InvalidFile as error:
+        return error.problems
+    return ()
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,34 @@ def test_faults_of_models_and_prompts(tmp_path: Path, old: str, new: str, expect
     assert any(expected in line for line in problems(tmp_path, RECIPE.replace(old, new)))
 
 
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ("dpoo: {}", "7:3: no algorithm 'dpoo'; did you mean 'dpo'? (one of: dpo, "),
+        ("dpo: {settings: {learning_rat: 1}}", "7:20: unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+        ("dpo: {settings: {beta: 0}}", "7:26: beta: must be greater than 0"),
+        ("dpo: {trl: {output_dir: here}}", "7:15: output_dir is set by cai (leave it out)"),
+        ("dpo: {trl: {warmup_steps: 1, beta: 1}}", "7:32: beta is said by settings (set train.dpo.settings.beta)"),
+        ("ppo: {rewards: [{kind: rules}]}", "7:19: the key 'terms' is missing"),
+        ("ppo: {rewards: [{kind: model}, {weight: 2}]}", "7:34: the key 'kind' is missing"),
+        ("ppo: {rewards: [{kind: modl}]}", "7:26: no reward 'modl'; did you mean 'model'? (one of: judge, "),
+        ("ppo: {rewards: [{kind: model, weight: much}]}", "7:41: weight: must be a number, not the text 'much'"),
+        ("ppo: {gold: {g: {kind: model, pth: rm}}}", "7:33: unknown key 'pth'; did you mean 'path'?"),
+        ("dpo: {gold: {g: {kind: rating, backend: jugde}}}", "7:43: no model 'jugde'; did you mean 'judge'?"),
+    ],
+)
+def test_faults_of_training_are_told_with_their_place_before_the_run(tmp_path: Path, block: str, expected: str) -> None:
+    (line,) = problems(tmp_path, RECIPE + f"train:\n  {block}\n")
+    assert line.startswith(f"recipe.yaml:{expected}")
+
+
+def test_faults_of_training_from_the_command_line_say_which_option(tmp_path: Path) -> None:
+    assert problems(tmp_path, RECIPE, "train.dpo.settings.bet=1", "train.ppo.gold={g: {kind: rulez}}") == [
+        "--set train.dpo.settings.bet:1:1: unknown key 'bet'; did you mean 'beta'?",
+        "--set train.ppo.gold:1:1: no reward 'rulez'; did you mean 'rules'? (one of: judge, model, rating, rules)",
+    ]
+
+
 def test_two_roles_that_name_each_other_are_refused(tmp_path: Path) -> None:
     text = RECIPE + "  critic: reviser\n  reviser: critic\n"
     assert len(problems(tmp_path, text)) == 2
