@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from cai import yamlfile
 from cai.constitution.diff import diff
 from cai.constitution.draw import draw
-from cai.constitution.load import Bound, Constitution
+from cai.constitution.find import SNAPSHOT
+from cai.constitution.load import Bound, Constitution, read_snapshot
 from cai.errors import InputError
 from cai.records import Prompt, Response
 from cai.store import read_rows
@@ -117,12 +117,8 @@ def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
 
 def _hash(run: Path) -> str:
     """Of the constitution that the run was made with; blank for a folder that does not say."""
-    path = run / "constitution.json"
-    try:
-        found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise InputError("cannot be read", where=str(path)) from error
-    return str(found.get("hash", "")) if isinstance(found, dict) else ""
+    path = run / SNAPSHOT
+    return str(read_snapshot(path).get("hash", "")) if path.is_file() else ""
 
 
 def _shots(constitution: Constitution, asked: set[str], count: int | None) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ newer `cai` never adds principles to a tag of your own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -280,15 +281,29 @@ def load_constitution(name: str | Path) -> Constitution:
         InvalidFile: it, or a principle that it names, is wrong; every problem with file, line and column.
     """
     path = find_constitution(name)
-    document = yamlfile.load(path)
     if path.name == SNAPSHOT:
-        return _from_run(document, path)
+        return _from_run(path)
+    document = yamlfile.load(path)
     return bind(document, yamlfile.validate(document, ConstitutionFile), path)
 
 
-def _from_run(document: Document, path: Path) -> Constitution:
-    """From a run's `constitution.json`, see `Constitution.row`; one of an older run has no `bound`."""
-    data = document.data if isinstance(document.data, dict) else {}
+def read_snapshot(path: Path) -> dict[str, Any]:
+    """A run's `constitution.json`, see `Constitution.row`. Not as YAML, which takes some characters of JSON's texts
+    for line breaks and others for errors.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError("cannot be read", where=str(path)) from error
+    return data if isinstance(data, dict) else {}
+
+
+def _from_run(path: Path) -> Constitution:
+    """From a run's `constitution.json`; one of an older run has no `bound`."""
+    data = read_snapshot(path)
     given = data.get("principles")
     try:
         file = ConstitutionFile.model_validate(data.get("file"))

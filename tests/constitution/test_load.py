@@ -10,6 +10,7 @@ import pytest
 from cai.constitution import load, load_constitution
 from cai.constitution.model import Templates
 from cai.errors import InputError
+from cai.store import write_json
 from cai.yamlfile import InvalidFile
 
 from .conftest import Make, Project
@@ -106,6 +107,22 @@ def test_a_run_keeps_the_constitution_it_used(project: Project, older: bool) -> 
         project.write("runs/one/constitution.json", json.dumps(broken))
         with pytest.raises(InputError, match="not the constitution of a run"):
             load_constitution("runs/one/constitution.json")
+
+
+def test_a_run_keeps_every_character_of_what_it_was_told(project: Project) -> None:
+    odd = "".join(map(chr, [*range(0x7F, 0xA1), 0x2028, 0x2029, 0xFEFF, 0xFFFE, 0x1F600]))
+    project.principle("a", asks=f"One{odd}two.\x85Three.")
+    project.constitution("x", ["a"], system_prompt=f"Be{odd}kind.")
+    used = load_constitution("x")
+    assert odd in used.get("a").principle.asks
+    (project.root / "runs" / "one").mkdir(parents=True)
+    write_json(project.root / "runs" / "one" / "constitution.json", used.row())
+    got = load_constitution("runs/one")
+    assert got.principles == used.principles
+    assert got.hash == used.hash
+    project.write("runs/one/constitution.json", '{"na')
+    with pytest.raises(InputError, match=r"constitution\.json: cannot be read"):
+        load_constitution("runs/one")
 
 
 def test_a_run_goes_on_to_take_a_tag_as_it_was_taken(project: Project, shipped: Path) -> None:
