@@ -67,7 +67,7 @@ def run(
     """
     job, folder = _prepare(recipe, overrides, run_dir)
     if dry_run:
-        _show_estimate(job, folder, json, update=update)
+        _show_estimate(job, folder, json, update=update, retry_failed=retry_failed)
         return
     from cai import pipeline
 
@@ -206,11 +206,11 @@ def _work(folder: Path, json: bool, stage: Any) -> None:
             show_preferences(folder, metrics)
 
 
-def _show_estimate(job: Job, folder: Path, json: bool, *, update: bool) -> None:
+def _show_estimate(job: Job, folder: Path, json: bool, *, update: bool, retry_failed: bool) -> None:
     from cai.pipeline import dry_run
     from cai.progress import clock
 
-    found = dry_run(job, folder, update=update)
+    found = dry_run(job, folder, update=update, retry_failed=retry_failed)
     if json:
         print_json(found.row())
         return

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cai import plugins
 from cai.engine import Generate
@@ -15,18 +15,20 @@ from cai.estimate import Estimate, estimate
 from cai.pipeline.begin import changes, check_axes
 from cai.pipeline.job import Job
 from cai.pipeline.reading import Found, check_any, source_rows, warnings
-from cai.pipeline.work import reused_logs
+from cai.pipeline.stages import Answers, judge_stage, revise_stage, sample_stage
+from cai.pipeline.work import RETRIED, Stage, given_up_for, reused_logs
 from cai.records import Prompt
-from cai.runs import RunFolder
-from cai.stages import judge, revise, sample
-from cai.store import read_rows
+from cai.runs import JOURNALS, RunFolder
+from cai.stages import revise, sample
+from cai.store import Log, read_rows
 
 
-def dry_run(job: Job, folder: Path, *, update: bool = False) -> Estimate:
+def dry_run(job: Job, folder: Path, *, update: bool = False, retry_failed: bool = False) -> Estimate:
     """What a run would ask for, before any model loads; counts what its request log already holds as free.
 
     Args:
         update: the inputs of a run that is there have changed on purpose; else it is told that it would be refused.
+        retry_failed: rows that were given up are asked for again, as in `cai.pipeline.run`.
 
     Raises:
         CaiError: the run that is there, or one that it reuses, cannot be read; or see `check_axes` and `check_any`.
@@ -36,19 +38,27 @@ def dry_run(job: Job, folder: Path, *, update: bool = False) -> Estimate:
     own = [place.requests] if place.requests.is_file() else []
     backend, config = job.loaded.models["policy"]
     files = Found()
-    found = estimate(
-        (row for row in source_rows(job, files) if isinstance(row, Prompt)),
-        _all_stages(job),
-        models=job.fingerprints,
-        logs=own + reused_logs(job),
-        past=past_speeds(folder.parent, job.fingerprints["policy"]),
-        guess=plugins.load("cai.backends", backend).expected_speed(config),
-        contexts={role: given.context for role, (_, given) in job.loaded.models.items() if hasattr(given, "context")},
-    )
+    _, differing = changes(job, place, place.read_manifest())
+    # What was made from other inputs is set aside before it is made anew.
+    journals = {} if differing else {stage: place.path / name for stage, name in JOURNALS.items()}
+    with contextlib.ExitStack() as stack:
+        kept = {
+            stage: stack.enter_context(Log(path, read_only=True)) for stage, path in journals.items() if path.is_file()
+        }
+        found = estimate(
+            (row for row in source_rows(job, files) if isinstance(row, Prompt)),
+            _all_stages(job, place, kept, retry_failed=retry_failed),
+            models=job.fingerprints,
+            logs=own + reused_logs(job),
+            past=past_speeds(folder.parent, job.fingerprints["policy"]),
+            guess=plugins.load("cai.backends", backend).expected_speed(config),
+            contexts={
+                role: given.context for role, (_, given) in job.loaded.models.items() if hasattr(given, "context")
+            },
+        )
     check_any(files)
     told = [f"a row of the prompts' files could not be read: {row}" for row in files.first]
     told += [f"{label} holds no prompt" for label in files.empty] + warnings(files, job)
-    _, differing = changes(job, place, place.read_manifest())
     if differing and not update:
         told.append(
             f"{folder} was made from other inputs: refused without --update; what differs: {', '.join(differing)}"
@@ -56,21 +66,35 @@ def dry_run(job: Job, folder: Path, *, update: bool = False) -> Estimate:
     return dataclasses.replace(found, unreadable=files.unreadable, warnings=tuple(told))
 
 
-def _all_stages(job: Job) -> Callable[[Prompt, Generate], Awaitable[Any]]:
-    """Every stage of the recipe for one prompt, one after another."""
-    draft, answer = revise.method(job.plan), sample.method(job.sample)
-    votes = judge.method(job.judge) if job.judge else None
+def _all_stages(
+    job: Job, place: RunFolder, kept: Mapping[str, Log], *, retry_failed: bool
+) -> Callable[[Prompt, Generate], Awaitable[Any]]:
+    """Every stage of the recipe for one prompt, one after another.
+
+    Args:
+        kept: the run's journals by stage; what is finished in them is not asked for again.
+    """
+    rows: dict[str, dict[str, dict[str, Any]]] = {stage: {} for stage in JOURNALS}
+    # Of a journal, answers ask nothing but the row of a prompt.
+    answers = Answers(job, cast(Log, rows[sample.STAGE]), cast(Log, rows[revise.STAGE]))
+    stages = [revise_stage(job, place)]
+    if job.judge:
+        stages += [sample_stage(job, place), judge_stage(job, place, answers)]
 
     async def play(prompt: Prompt, generate: Generate) -> None:
-        chain = await draft(prompt, generate)
-        if votes is None:
-            return
-        sampled = await answer(prompt, generate)
-        group = sample.gather(prompt, sampled.responses, chain.responses, job.sample).group
-        if group is not None:
-            await votes(group, generate)
+        for stage in stages:
+            row = kept[stage.name].get(prompt.id) if stage.name in kept else None
+            if row is None or not _finished(stage, prompt, row, retry_failed=retry_failed):
+                row = stage.row(await stage.method(stage.item(prompt), generate))
+            rows[stage.name][prompt.id] = row
 
     return play
+
+
+def _finished(stage: Stage, prompt: Prompt, row: dict[str, Any], *, retry_failed: bool) -> bool:
+    """Whether the stage leaves a prompt's row as it is; see `cai.pipeline.work.finish_rows`."""
+    again = retry_failed and (given_up_for(row) in RETRIED or stage.incomplete(row))
+    return not again and not stage.stale(prompt, row)
 
 
 def past_speeds(folder: Path, fingerprint: str) -> list[float]:

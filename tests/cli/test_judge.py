@@ -244,6 +244,24 @@ def test_dry_run_counts_the_judges_requests(recipe: Path) -> None:
     assert with_judge["requests"] - without["requests"] == 24 * (3 + 20)
 
 
+def test_dry_run_knows_the_answers_that_are_there_and_what_the_judge_was_asked(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cai("revise", "recipe.yaml")
+    cai("sample", "recipe.yaml")
+    with monkeypatch.context() as patch:
+        only_greets(patch)
+        cai("judge", "recipe.yaml")
+    dry = ("run", "recipe.yaml", "--dry-run", "--json")
+    assert json.loads(cai(*dry).stdout)["requests"] == 0
+    again = json.loads(cai(*dry, "--retry-failed").stdout)
+    assert again["requests"] > 0
+    cai("run", "recipe.yaml", "--retry-failed")
+    last = rows(recipe / "runs" / "judged" / "attempts.jsonl")[-1]
+    assert (last["stage"], last["usage"]["fresh_requests"]) == ("judge", again["requests"])
+    assert json.loads(cai(*dry).stdout)["requests"] == 0
+
+
 def test_status_tells_all_stages(recipe: Path) -> None:
     cai("run", "recipe.yaml")
     stages = json.loads(cai("status", "runs/judged", "--json").stdout)["stages"]

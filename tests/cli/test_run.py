@@ -10,7 +10,7 @@ import pytest
 from cai.constitution.draw import draw
 from cai.constitution.load import load_constitution
 from cai.records import Prompt
-from tests.cli.project import RECIPE, Project, cai
+from tests.cli.project import RECIPE, Project, cai, only_greets, usage
 
 # --- the whole way
 
@@ -162,15 +162,29 @@ def test_dry_run_loads_nothing_and_writes_nothing(project: Project) -> None:
     assert project.files() == before
 
 
-def test_dry_run_on_a_finished_run_finds_everything_in_its_log(project: Project) -> None:
+def test_dry_run_on_a_finished_run_finds_nothing_left_to_ask(project: Project) -> None:
     cai("run", "recipe.yaml")
     before = project.files()
     found = json.loads(cai("run", "recipe.yaml", "--dry-run", "--json").stdout)
-    assert (found["requests"], found["reused"], found["new_tokens"]) == (0, 42, 0)
+    assert (found["requests"], found["reused"], found["new_tokens"]) == (0, 0, 0)
     fresh = json.loads(cai("run", "recipe.yaml", "--dry-run", "--json", "--set", "seed=4").stdout)
     assert fresh["requests"] == 42
     assert fresh["seconds"] is not None
     assert project.files() == before
+
+
+def test_dry_run_asks_for_what_was_given_up_only_where_the_run_would(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        only_greets(patch)
+        cai("run", "recipe.yaml")
+    assert len(project.rows("runs/small/quarantine.jsonl")) == 10
+    for more, requests in (((), 0), (("--retry-failed",), 2 + 8 * 5)):
+        found = json.loads(cai("run", "recipe.yaml", "--dry-run", "--json", *more).stdout)
+        assert (found["requests"], found["reused"]) == (requests, 0)
+    cai("run", "recipe.yaml", "--retry-failed")
+    assert usage(project)["fresh_requests"] == 2 + 8 * 5
 
 
 def test_dry_run_tells_what_the_run_itself_would_be_refused_for(project: Project) -> None:
