@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cai import prompts
+from cai.constitution.model import Level
 from cai.errors import InputError, RunError
 from cai.pipeline.job import Job
 from cai.progress import Reporter
@@ -39,7 +40,7 @@ class Found:
         first: the first so many of the unreadable rows.
         empty: sources without a single row.
         tags: of the prompts, the first so many.
-        unknown: overrides that name no principle and no tag of one, counted, with the place of the first.
+        idle: overrides that set no principle of the constitution aside, counted, with the place of the first.
     """
 
     prompts: int = 0
@@ -48,8 +49,8 @@ class Found:
     first: list[BadRow] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     tags: set[str] = field(default_factory=set)
-    unknown: Counter[str] = field(default_factory=Counter)
-    unknown_at: dict[str, str] = field(default_factory=dict)
+    idle: Counter[str] = field(default_factory=Counter)
+    idle_at: dict[str, str] = field(default_factory=dict)
 
     def row(self) -> dict[str, int]:
         """JSON object: what came of the files' rows."""
@@ -63,7 +64,7 @@ def source_rows(job: Job, found: Found) -> Iterator[Prompt | BadRow]:
         InputError: a source cannot be read, or is torn and may not be.
     """
     seen: set[str] = set()
-    known = {word for bound in job.constitution.principles for word in (bound.id, *bound.principle.tags)}
+    open_to = {word for word, levels in _levels(job).items() if any(level.overridable for level in levels)}
     for source in job.loaded.recipe.prompts:
         path = job.loaded.resolve(source.path)
         options = prompts.ReadOptions(fields=source.fields, turns=source.turns)
@@ -82,12 +83,21 @@ def source_rows(job: Job, found: Found) -> Iterator[Prompt | BadRow]:
             if len(found.tags) < _WORDS:
                 found.tags.update(prompt.tags)
             for word in prompt.overrides:
-                if word not in known:
-                    found.unknown[word] += 1
-                    found.unknown_at.setdefault(word, prompt.source)
+                if word not in open_to:
+                    found.idle[word] += 1
+                    found.idle_at.setdefault(word, prompt.source)
             yield prompt
         if taken is None:
             found.empty.append(source.label)
+
+
+def _levels(job: Job) -> dict[str, list[Level]]:
+    """By word that `overrides` can name, an id or a tag, the levels of the principles that it names."""
+    found: dict[str, list[Level]] = {}
+    for bound in job.constitution.principles:
+        for word in dict.fromkeys((bound.id, *bound.principle.tags)):
+            found.setdefault(word, []).append(bound.level)
+    return found
 
 
 def _limited(rows: Iterator[Prompt | BadRow], limit: int | None) -> Iterator[Prompt | BadRow]:
@@ -171,7 +181,7 @@ def tell(found: Found, job: Job, place: RunFolder, report: Reporter) -> None:
 
 
 def warnings(found: Found, job: Job) -> list[str]:
-    """Words in the recipe and in the prompts that match nothing, with the nearest known one."""
+    """Words in the recipe and in the prompts that are without effect, with the nearest one that would have some."""
     told = []
     revise = job.loaded.recipe.revise
     if "unrevised_tags" in revise.model_fields_set and len(found.tags) < _WORDS:
@@ -179,15 +189,18 @@ def warnings(found: Found, job: Job) -> list[str]:
         for tag in revise.unrevised_tags:
             if tag not in found.tags:
                 told.append(f"revise.unrevised_tags: no prompt has the tag {tag!r}{nearest(tag, tags)}")
-    ids = sorted({word for b in job.constitution.principles for word in (b.id, *b.principle.tags)})
-    for word, count in found.unknown.most_common(SHOWN):
+    levels = _levels(job)
+    open_to = sorted(word for word, given in levels.items() if any(level.overridable for level in given))
+    for word, count in found.idle.most_common(SHOWN):
         more = f" (and {count - 1} more prompts)" if count > 1 else ""
-        told.append(
-            f"{found.unknown_at[word]}: overrides: {word!r} is no principle or tag of the constitution "
-            f"{job.constitution.name!r}{nearest(word, ids)}{more}"
-        )
-    if len(found.unknown) > SHOWN:
-        told.append(f"overrides: {len(found.unknown) - SHOWN} more words that name no principle or tag")
+        if word in levels:
+            names = ", ".join(dict.fromkeys(repr(level.name) for level in levels[word]))
+            what = f"names only principles of level {names}, which no prompt can set aside"
+        else:
+            what = f"is no principle or tag of the constitution {job.constitution.name!r}{nearest(word, open_to)}"
+        told.append(f"{found.idle_at[word]}: overrides: {word!r} {what}{more}")
+    if len(found.idle) > SHOWN:
+        told.append(f"overrides: {len(found.idle) - SHOWN} more words that set no principle aside")
     return told
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.project import Project, cai, only_greets
+from tests.cli.project import KINDS, Project, cai, only_greets
 
 # --- rows that do not come through
 
@@ -215,19 +215,26 @@ def test_a_limit_looks_at_nothing_behind_it(project: Project) -> None:
     assert len(project.rows("runs/small/prompts.jsonl")) == 9
 
 
-def test_mistyped_tags_and_overrides_are_named_with_the_nearest_known_word(project: Project) -> None:
-    row = {"prompt": "Hm?", "overrides": ["kind-0", "kind-03"]}
+def test_tags_and_overrides_without_effect_are_named_with_the_nearest_that_has_one(project: Project) -> None:
+    principles = [f"  - {{id: {name}{', level: default' if name == 'kind-03' else ''}}}\n" for name in KINDS]
+    (project.root / "constitution/own.yaml").write_text(f"name: own\nprinciples:\n{''.join(principles)}")
+    rows = [
+        {"prompt": "Hm?", "overrides": ["kind-0", "kind-03", "kind-01"]},
+        {"prompt": "So?", "overrides": ["kind-01"]},
+    ]
     with (project.root / "data/prompts.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.writelines(json.dumps(row) + "\n" for row in rows)
     mistyped = ("--set", "revise.unrevised_tags=[helpfull]")
     expected = [
         "warning: revise.unrevised_tags: no prompt has the tag 'helpfull'; did you mean 'helpful'?",
         "warning: data/prompts.jsonl:11: overrides: 'kind-0' is no principle or tag of the constitution 'own'; "
-        "did you mean 'kind-",
+        "did you mean 'kind-03'?",
+        "warning: data/prompts.jsonl:11: overrides: 'kind-01' names only principles of level 'goal', which no prompt "
+        "can set aside (and 1 more prompts)",
     ]
     for result in (cai("run", "recipe.yaml", "--dry-run", *mistyped), cai("run", "recipe.yaml", *mistyped)):
         assert all(text in result.stderr for text in expected)
-        assert result.stderr.count("warning") == 2
+        assert result.stderr.count("warning") == 3
     # What nobody wrote is not complained about: by default prompts tagged `helpful` are only answered.
     project.prompts(3, helpful=0)
     assert "warning" not in cai("run", "recipe.yaml", "--run-dir", "runs/other").stderr
