@@ -44,7 +44,7 @@ from cai.constitution.find import shipped_dir
 from cai.engine import Completion, Engine, Request, Sampling
 from cai.processor import resolved_dtype
 from cai.records import Message, Prompt
-from cai.scheduler import run_rows
+from cai.scheduler import rows_in_flight, run_rows
 from cai.stages import revise
 from cai.stages.transcript import Transcript
 from cai.store import Log
@@ -134,7 +134,7 @@ def in_process(count: int, seats: int, compile_: str, repeats: int) -> dict[str,
                 return await engine.generate(request)
 
             begun = time.perf_counter()
-            async for done in run_rows(todo, revise.method(the_plan), generate, in_flight=2 * seats):
+            async for done in run_rows(todo, revise.method(the_plan), generate, in_flight=rows_in_flight(seats)):
                 if done.error is not None:
                     raise done.error
             seconds = time.perf_counter() - begun
@@ -258,7 +258,7 @@ async def _tasks(count: int, seats: int, url: str) -> float:
         text, reason = reply.choices[0].message.content or "", reply.choices[0].finish_reason
         return Completion(text, reason, reply.usage.prompt_tokens, reply.usage.completion_tokens)
 
-    method, free = revise.method(plan()), asyncio.Semaphore(2 * seats)
+    method, free = revise.method(plan()), asyncio.Semaphore(rows_in_flight(seats))
 
     async def row(prompt: Prompt) -> None:
         async with free:

@@ -36,7 +36,7 @@ from benchmarks.common import report
 from cai.constitution import load_constitution
 from cai.engine import Completion, Engine, Generate, Request, Sampling
 from cai.records import Message, Messages, Prompt
-from cai.scheduler import run_rows
+from cai.scheduler import rows_in_flight, run_rows
 from cai.stages import revise
 from cai.stages.transcript import Transcript
 from cai.store import Log
@@ -116,7 +116,7 @@ async def measure(
     backend = Instant(answers)
     engine = Engine(dict.fromkeys(ROLES, backend), log)
     begun, used = time.perf_counter(), time.process_time()
-    async for done in run_rows(rows, method, engine.generate, in_flight=2 * SEATS):
+    async for done in run_rows(rows, method, engine.generate, in_flight=rows_in_flight(SEATS)):
         if done.error is not None:
             raise done.error
     seconds, used = time.perf_counter() - begun, time.process_time() - used

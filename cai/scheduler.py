@@ -18,6 +18,24 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def rows_in_flight(seats: int, requests_at_once: int = 1) -> int:
+    """How many rows keep `seats` seats of the backends busy.
+
+    A row that asks one request after another finds its last one in the prefix cache only if it need not queue behind
+    the first requests of many others: so little more rows than seats, just enough that one which ends leaves no seat
+    empty. (Measured on six rows a seat: with twice the seats a tenth fewer prompt tokens came from the cache, and a
+    sixth fewer tokens were generated a second.) Rows that ask many at once share a prefix within the row, and not all
+    ask as many: twice the seats.
+
+    Args:
+        seats: requests that the backends work on at once, together.
+        requests_at_once: of one row.
+    """
+    if requests_at_once <= 1:
+        return max(2, seats + -(-seats // 8))  # sampling nothing anew asks nothing
+    return max(2, -(-2 * seats // requests_at_once))
+
+
 async def together(asked: Iterable[Awaitable[Result]]) -> list[Result]:
     """Await several requests of one row at once; the first failure cancels the others and is raised."""
     tasks = [asyncio.ensure_future(each) for each in asked]

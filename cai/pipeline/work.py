@@ -20,7 +20,7 @@ from cai.pipeline.job import Job
 from cai.progress import Reporter
 from cai.records import Prompt, Quarantined, content_hash
 from cai.runs import RunFolder
-from cai.scheduler import Done, run_rows
+from cai.scheduler import Done, rows_in_flight, run_rows
 from cai.store import Log
 
 
@@ -186,7 +186,7 @@ def finish_rows(
                 retry = job.loaded.recipe.retry
                 policy = RetryPolicy(retry.attempts, retry.first_seconds, retry.longest_seconds, retry.give_up_after)
                 engine = Engine(backends, requests, reuse=reuse, retry=policy, usage=attempt.usage)
-                in_flight = job.loaded.recipe.rows_in_flight or rows_in_flight(engine, stage.requests_at_once)
+                in_flight = job.loaded.recipe.rows_in_flight or rows_in_flight(engine.seats, stage.requests_at_once)
                 rows = _Rows(stage, total, done, journal, report, engine, in_flight)
                 attempt.started = time.time()
                 workshop.run(lambda: rows.finish(left))
@@ -329,11 +329,6 @@ def _stoppable() -> Iterator[None]:
         for name, old in before.items():
             loop.remove_signal_handler(name)
             signal.signal(name, old)
-
-
-def rows_in_flight(engine: Engine, requests_at_once: int = 1) -> int:
-    """Rows whose requests are twice the seats: the backend's queue never runs dry while some wait for a turn."""
-    return max(2, -(-2 * engine.seats // max(1, requests_at_once)))  # sampling nothing anew asks nothing
 
 
 def given_up(stage: str, prompt: Prompt, error: CaiError) -> Quarantined:

@@ -10,10 +10,15 @@ import pytest
 
 from cai.engine import Engine, Generate
 from cai.errors import BackendDown, CaiError, ContextOverflow, InputError, StoreError
-from cai.scheduler import run_rows
+from cai.scheduler import rows_in_flight, run_rows
 from tests.engine.fake import BROKEN, Fake, ask, collect, once, rows_of, run
 
 # --- rows in flight --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seats", "at_once", "rows"), [(128, 1, 144), (4, 1, 5), (1, 1, 2), (64, 12, 11), (4, 0, 5)])
+def test_a_row_behind_another_keeps_its_place_in_the_cache(seats: int, at_once: int, rows: int) -> None:
+    assert rows_in_flight(seats, at_once) == rows
 
 
 @pytest.mark.parametrize("in_flight", [1, 3, 50])
