@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,10 +12,10 @@ from pydantic import ValidationError
 from cai import yamlfile
 from cai.constitution.find import find_constitution, shipped_dir
 from cai.constitution.load import Bound, bind, check, read_principle
-from cai.constitution.model import DEFAULT_LEVELS, ConstitutionFile, Level, Principle, Selector
+from cai.constitution.model import DEFAULT_LEVELS, ConstitutionFile, FewShot, Level, Principle, Selector
 from cai.constitution.similar import near_duplicates
 from cai.errors import InputError
-from cai.yamlfile import Document, InvalidFile, Problem, StrictModel
+from cai.yamlfile import Document, InvalidFile, ModelT, Problem, StrictModel
 
 KINDS: dict[str, type[StrictModel]] = {"constitution": ConstitutionFile, "principles": Principle}
 RECIPE = {"prompts", "models"}
@@ -122,12 +123,7 @@ def _what_can_be_bound(document: Document, path: Path) -> tuple[tuple[Bound, ...
     data = document.data if isinstance(document.data, dict) else {}
     if not isinstance(data.get("principles"), list):
         return (), []
-    selectors = {}
-    for index, entry in enumerate(_items(data.get("principles"))):
-        try:
-            selectors[index] = Selector.model_validate(entry)
-        except ValidationError:
-            continue  # reported when the file as a whole was validated
+    selectors = _sound(Selector, data.get("principles"))
     try:
         levels = tuple(Level.model_validate(entry) for entry in _items(data.get("levels"))) or DEFAULT_LEVELS
     except ValidationError:
@@ -140,8 +136,18 @@ def _what_can_be_bound(document: Document, path: Path) -> tuple[tuple[Bound, ...
         name=name if isinstance(name, str) else None,
         selectors=selectors,
         levels=levels,
+        few_shot=_sound(FewShot, data.get("few_shot")),
         principles_dir=folder if isinstance(folder, str) else "",
     )
+
+
+def _sound(model: type[ModelT], value: object) -> dict[int, ModelT]:
+    """The sound items of a list by their index; the others were reported when the file as a whole was validated."""
+    found = {}
+    for index, item in enumerate(_items(value)):
+        with suppress(ValidationError):
+            found[index] = model.model_validate(item)
+    return found
 
 
 def _items(value: object) -> list[object]:

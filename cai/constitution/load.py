@@ -1,15 +1,15 @@
 """From files to a `Constitution`: the principles it names, bound to their weights and levels.
 
-Principles are looked up beside the constitution (`../principles`, or its `principles_dir`), then among those shipped:
-an id in the nearest folder that has the file, a tag in the nearest folder where any principle carries it, so that a
-newer `cai` never adds principles to a tag of your own.
+Principles are looked up beside the constitution (`principles`, then `../principles`; or only its `principles_dir`),
+then among those shipped: an id in the nearest folder that has the file, a tag in the nearest folder where any principle
+carries it, so that a newer `cai` never adds principles to a tag of your own.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from cai import yamlfile
 from cai.constitution.find import SNAPSHOT, find_constitution, shipped_dir
-from cai.constitution.model import ConstitutionFile, FewShot, Level, Principle, Selector, Templates
+from cai.constitution.model import OUT_OF_TURN, ConstitutionFile, FewShot, Level, Principle, Selector, Templates
 from cai.errors import InputError
 from cai.records import content_hash
 from cai.yamlfile import Document, InvalidFile, Problem
@@ -33,6 +33,8 @@ class Bound:
     level: Level
     rank: int
     """Position of the level, 0 the strongest."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where its file was found; None for what was not looked up."""
 
     @property
     def id(self) -> str:
@@ -132,7 +134,8 @@ def read_principle(path: Path) -> Principle:
     """One principle file.
 
     Raises:
-        InvalidFile: with every problem and its position; an id that is not the file's name is one.
+        InvalidFile: with every problem and its position; an id that is not the file's name is one, and so is an example
+            that no judge could tell apart.
     """
     document = yamlfile.load(path)
     problems: list[Problem] = []
@@ -143,6 +146,11 @@ def read_principle(path: Path) -> Principle:
         principle = yamlfile.validate(document, Principle)
     except InvalidFile as error:
         raise InvalidFile(sorted({*problems, *error.problems})) from error
+    problems += [
+        document.problem(("examples", index, "worse"), "the two answers of the example are the same")
+        for index, example in enumerate(principle.examples)
+        if example.better.strip() == example.worse.strip()
+    ]
     if problems:
         raise InvalidFile(problems)
     return principle
@@ -150,8 +158,17 @@ def read_principle(path: Path) -> Principle:
 
 def principle_dirs(path: Path, principles_dir: str = "") -> tuple[Path, ...]:
     """Where the principles of the constitution at `path` are looked up, nearest first."""
-    own = path.parent / principles_dir if principles_dir else path.resolve().parent.parent / "principles"
-    return tuple(folder for folder in (own, shipped_dir("principles")) if folder.is_dir())
+    here = path.resolve().parent
+    own = (path.parent / principles_dir,) if principles_dir else (here / "principles", here.parent / "principles")
+    return tuple(folder for folder in (*own, shipped_dir("principles")) if folder.is_dir())
+
+
+def called(folder: Path) -> str:
+    """What a folder of principles is called in messages: relative to the current folder where it is inside."""
+    if folder == shipped_dir("principles"):
+        return "the shipped ones"
+    here, found = Path.cwd(), folder.resolve()
+    return str(found.relative_to(here)) if found.is_relative_to(here) else str(found)
 
 
 def principle_files(folders: tuple[Path, ...]) -> dict[str, Path]:
@@ -175,6 +192,7 @@ def select(
     problems: list[Problem] = []
     files = principle_files(folders)
     ranks = {level.name: rank for rank, level in enumerate(levels)}
+    places = " or ".join(called(folder) for folder in folders)
     loaded: dict[str, Principle | None] = {}
 
     def principle(name: str) -> Principle | None:
@@ -207,7 +225,8 @@ def select(
         level = levels[rank] if rank < len(levels) else Level(name=selector.level)
         chosen: list[Principle | None] = []
         if selector.id and selector.id not in files:
-            wrong(index, "id", f"no principle {selector.id!r}{yamlfile.nearest(selector.id, list(files))}")
+            hint = yamlfile.nearest(selector.id, list(files))
+            wrong(index, "id", f"no principle {selector.id!r} in {places}{hint}")
         elif selector.id and selector.id in bound:
             wrong(index, "id", f"the principle {selector.id!r} is given twice")
         elif selector.id:
@@ -216,12 +235,13 @@ def select(
             found = tagged(selector.tag)
             if not found:
                 tags = sorted({tag for p in loaded.values() if p for tag in p.tags})
-                wrong(index, "tag", f"no principle has the tag {selector.tag!r}{yamlfile.nearest(selector.tag, tags)}")
+                hint = yamlfile.nearest(selector.tag, tags)
+                wrong(index, "tag", f"no principle in {places} has the tag {selector.tag!r}{hint}")
             # A principle named by id keeps that entry's weight and level, so a tag adds only the others.
             chosen = [p for p in found if p.id not in by_id and p.id not in bound]
         for p in chosen:
             if p is not None:
-                bound[p.id] = Bound(p, selector.weight, level, rank)
+                bound[p.id] = Bound(p, selector.weight, level, rank, files[p.id].parent)
     return bound, problems
 
 
@@ -232,6 +252,7 @@ def check(
     name: str | None,
     selectors: Mapping[int, Selector],
     levels: Sequence[Level],
+    few_shot: Mapping[int, FewShot],
     principles_dir: str,
 ) -> tuple[tuple[Bound, ...], list[Problem]]:
     """The principles that a constitution's parts name, and all that is wrong with the parts beyond their own shape.
@@ -244,6 +265,14 @@ def check(
         document.problem(("levels", index, "name"), f"the level {level!r} is given twice")
         for index, level in enumerate(names)
         if level in names[:index]
+    ]
+    problems += [
+        document.problem(
+            ("few_shot", index, "messages"),
+            f"few_shot.{index}.messages: {OUT_OF_TURN}; a system message's place is 'system_prompt'",
+        )
+        for index, shot in few_shot.items()
+        if not shot.in_turn
     ]
     if len(selectors) == len(document.data["principles"]) and bound and not any(b.weight > 0 for b in bound.values()):
         problems.append(document.problem(("principles",), "every weight is 0, so no principle can be drawn"))
@@ -258,7 +287,8 @@ def bind(document: Document, file: ConstitutionFile, path: Path) -> Constitution
     """Look up the principles that `file` names.
 
     Raises:
-        InvalidFile: dangling ids or tags, duplicates, unknown levels, weights that sum to 0; each with its position.
+        InvalidFile: dangling ids or tags, duplicates, unknown levels, weights that sum to 0, worked examples that no
+            chat template takes; each with its position.
     """
     bound, problems = check(
         document,
@@ -266,6 +296,7 @@ def bind(document: Document, file: ConstitutionFile, path: Path) -> Constitution
         name=file.name,
         selectors=dict(enumerate(file.principles)),
         levels=file.levels,
+        few_shot=dict(enumerate(file.few_shot)),
         principles_dir=file.principles_dir,
     )
     if problems:

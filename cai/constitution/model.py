@@ -125,6 +125,9 @@ class Turn(StrictModel):
     content: str
 
 
+OUT_OF_TURN = "user and assistant must take turns, user first and assistant last; chat templates refuse another order"
+
+
 class FewShot(StrictModel):
     """A worked critique and revision that keeps the model from losing the point of view.
 
@@ -150,6 +153,11 @@ class FewShot(StrictModel):
                 "or only 'messages'; or only 'text'"
             )
         return self
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether `messages` can stand before a conversation. Asked of files, not of what an older run has kept."""
+        return [turn.role for turn in self.messages] == ["user", "assistant"] * (len(self.messages) // 2)
 
 
 SLOT = re.compile(r"\{(\w+)\}")

@@ -122,4 +122,6 @@ def test_failures_are_told_and_are_no_verdict() -> None:
 def test_examples_that_are_the_same_are_refused(here: Path) -> None:
     text = "id: same\ntitle: T\njudge: Which?\nexamples: [{prompt: Hi, better: Yes, worse: 'Yes '}]\n"
     (here / "principles" / "same.yaml").write_text(text)
-    assert "principle same, example 1: its two answers are the same" in attempt("same", code=2).stderr
+    for name in ("same", ""):  # of one principle, or of all
+        assert "principles/same.yaml:4:" in (told := attempt(*filter(None, [name]), code=2).stderr)
+        assert "the two answers of the example are the same" in told

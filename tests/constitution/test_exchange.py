@@ -78,7 +78,7 @@ HUGGING: dict[str, Any] = {
         {"critic": "Is it kind?\n", "revision": " Be kind."},
         {"critic": "Is it kind?", "revision": "Be brief.", "name": "brief"},
     ],
-    "system_chat": [CHAT, [{"role": "system", "content": "You\nare"}, {"role": "user", "content": ""}]],
+    "system_chat": [CHAT, [{"role": "user", "content": "You\nare"}, {"role": "assistant", "content": ""}]],
     "version": {"of": ["this", 1, None]},
 }
 
@@ -176,6 +176,13 @@ def test_the_hugging_face_file_comes_back_the_same(tmp_path: Path) -> None:
     assert [b.id for b in loaded.principles] == ["huggingface0", "huggingface1"]
     assert loaded.few_shot[0].messages[5].content == "Six minutes. "
     assert json.dumps(export_constitution(loaded, "huggingface").data) == json.dumps(HUGGING)
+
+
+def test_a_chat_that_no_template_takes_is_refused_by_its_place(tmp_path: Path) -> None:
+    chat = [{"role": "system", "content": "Be kind."}, *CHAT]
+    source = write(tmp_path / "hf.json", HUGGING | {"system_chat": [CHAT, chat]})
+    with pytest.raises(InputError, match=r"hf\.json: system_chat\[1\]: user and assistant must take turns"):
+        import_constitution([source], "huggingface")
 
 
 def test_a_file_without_chats_gets_none(tmp_path: Path) -> None:

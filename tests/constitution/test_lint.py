@@ -59,10 +59,10 @@ def test_all_problems_of_all_files_are_reported_at_once(project: Project) -> Non
         "constitution/x.yaml:1:7: the name 'y' must be the file's name, 'x'",
         "constitution/x.yaml:2:1: unknown key 'few_shots'; did you mean 'few_shot'?",
         "constitution/x.yaml:4:24: principles.0.weight: the weight must be a finite number of at least 0, not -1.0",
-        "constitution/x.yaml:5:10: no principle 'goood'; did you mean 'good'?",
+        "constitution/x.yaml:5:10: no principle 'goood' in principles or the shipped ones; did you mean 'good'?",
         f"constitution/x.yaml:6:23: unknown level 'gaol'; did you mean 'goal'?; {levels}",
         "constitution/x.yaml:7:10: the principle 'good' is given twice",
-        "constitution/x.yaml:8:11: no principle has the tag 'nothing'",
+        "constitution/x.yaml:8:11: no principle in principles or the shipped ones has the tag 'nothing'",
         "constitution/x.yaml:9:5: principles.5: give either 'id' or 'tag'",
         f"constitution/x.yaml:11:13: templates.critique: unknown slot {{reqest}}; did you mean 'request'?; {slots}",
         "constitution/x.yaml:12:13: templates.revision: "
@@ -91,10 +91,31 @@ def test_weights_that_are_all_zero(project: Project) -> None:
     assert [m for m in messages(path) if "every" in m] == []  # the broken weight was not meant to be 0
 
 
+def test_an_example_whose_answers_are_the_same(project: Project) -> None:
+    text = "id: p\ntitle: t\njudge: Which?\nexamples:\n  - {prompt: Hi, better: Yes, worse: No}\n"
+    path = project.write("principles/p.yaml", text + "  - {prompt: Hi, better: Yes, worse: 'Yes '}\n")
+    assert found(path) == ["principles/p.yaml:6:38: the two answers of the example are the same"]
+
+
+@pytest.mark.parametrize("beside", ["", "tilte: t\n"])
+def test_a_worked_example_that_no_chat_template_takes(project: Project, beside: str) -> None:
+    project.principle("a")
+    text = f"name: x\nprinciples: [{{id: a}}]\n{beside}few_shot:\n"
+    for roles in ("user assistant", "user", "assistant system user", "system user assistant", "user user assistant"):
+        turns = ", ".join(f"{{role: {role}, content: c}}" for role in roles.split())
+        text += f"  - messages: [{turns}]\n"
+    problems = lint([project.write("constitution/x.yaml", text + "  - {text: free}\n")])
+    wrong = [p for p in problems if "user and assistant must take turns" in p.message]
+    first = text.splitlines().index("few_shot:") + 2
+    assert [(p.line, p.column) for p in wrong] == [(first + at, 15) for at in (1, 2, 3, 4)]
+    assert len(problems) == 4 + bool(beside)
+
+
 def test_a_dangling_tag_gets_the_nearest(project: Project) -> None:
     project.principle("a", tags=["safety"])
     path = project.constitution("x", [{"tag": "saftey"}])
-    assert messages(path) == ["no principle has the tag 'saftey'; did you mean 'safety'?"]
+    places = "principles or the shipped ones"
+    assert messages(path) == [f"no principle in {places} has the tag 'saftey'; did you mean 'safety'?"]
 
 
 def test_levels_given_twice(project: Project) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cai.constitution.formats.base import Exported, Imported, Source, kept, lost, six_fields, slug, text_of, title_of
 from cai.constitution.load import Constitution
-from cai.constitution.model import ConstitutionFile, FewShot, Principle, Selector, Turn
+from cai.constitution.model import OUT_OF_TURN, ConstitutionFile, FewShot, Principle, Selector, Turn
 from cai.errors import InputError
 from cai.records import messages_from
 
@@ -115,4 +115,7 @@ def _chat(source: Source, index: int, chat: Any) -> FewShot:
     for place, item in enumerate(chat):
         if extra := sorted(set(item) - {"role", "content"}):
             raise source.wrong(f"{key}[{place}].{extra[0]}", "a message has only a role and a content")
-    return FewShot(messages=tuple(Turn.model_validate(turn.row()) for turn in turns))
+    shot = FewShot(messages=tuple(Turn.model_validate(turn.row()) for turn in turns))
+    if not shot.in_turn:
+        raise source.wrong(key, OUT_OF_TURN)
+    return shot
