@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cai.constitution.diff import Change, Diff, word_diff
-from cai.constitution.load import Constitution
+from cai.constitution.load import Constitution, called
 from cai.constitution.writing import dump
 
 
@@ -45,7 +46,9 @@ def table(constitution: Constitution) -> Group:
     shares = {"share of critiques": critiques, "share of verdicts": verdicts}
     if critiques == verdicts or not critiques or not verdicts:
         shares = {"share": critiques or verdicts}
-    rows = Table("id", "title", "axis", "level", show_edge=False)
+    rows = Table(show_edge=False)
+    for header in ("id", "title", "axis", "level"):
+        rows.add_column(header, overflow="fold")  # an id that is cut off cannot be looked up
     for header in shares:
         rows.add_column(header, justify="right")
     rows.add_column("asks", ratio=1)
@@ -55,7 +58,10 @@ def table(constitution: Constitution) -> Group:
         chances = [chance.get(b.id, "") for chance in shares.values()]
         rows.add_row(*(Text(text) for text in (b.id, p.title, p.axis, b.level.name, *chances, asks)))
     title = constitution.file.title or constitution.name
-    return Group(Text(f"{title} ({constitution.path})", style="bold"), Text(), rows)
+    head = [Text(f"{title} ({constitution.path})", style="bold")]
+    if found := Counter(called(b.folder) for b in bounds if b.folder):
+        head.append(Text(f"principles: {', '.join(f'{count} from {place}' for place, count in found.items())}"))
+    return Group(*head, Text(), rows)
 
 
 def _shares(weights: Mapping[str, float]) -> dict[str, str]:

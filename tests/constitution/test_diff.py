@@ -97,6 +97,14 @@ def test_the_table_gives_the_chance_of_each_draw(make: Make) -> None:
     assert cells == [["100.0%", ""], ["", "100.0%"]]
 
 
+def test_the_table_gives_ids_whole(make: Make) -> None:
+    name = "an-id-that-is-longer-than-its-column"
+    console = Console(width=60, color_system=None)
+    with console.capture() as capture:
+        console.print(table(make({name: {"title": "Many words that need a line each"}})))
+    assert "".join(line.split("│")[0].strip() for line in capture.get().splitlines() if "│" in line) == name
+
+
 def test_the_summary_has_exactly_the_keys_that_scripts_rely_on(make: Make) -> None:
     got = summary(make({"a": {"weight": 2, "judge": "Which?", "level": "rule", "axis": "honest"}}))
     assert got == {

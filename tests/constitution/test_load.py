@@ -56,6 +56,24 @@ def test_a_tag_of_your_own_gains_nothing_from_the_shipped_principles(project: Pr
     assert [b.id for b in load_constitution(path).principles] == ["mine", "kind"]
 
 
+def test_a_constitution_outside_a_folder_of_its_own_takes_the_principles_beside_it(
+    project: Project, shipped: Path
+) -> None:
+    for place in ("loose/principles", "principles", "shipped/principles"):
+        project.write(f"{place}/p.yaml", f"id: p\ntitle: {place}\njudge: Which?\n")
+    path = project.write("loose/mine.yaml", "name: mine\nprinciples: [{id: p}]\n")
+    found = load_constitution(path).get("p")
+    assert (found.principle.title, found.folder) == ("loose/principles", project.root / "loose" / "principles")
+    path.write_text("name: mine\nprinciples: [{id: q}, {tag: t}]\n")
+    with pytest.raises(InvalidFile) as error:
+        load_constitution(path)
+    places = "loose/principles or principles or the shipped ones"
+    assert [problem.message for problem in error.value.problems] == [
+        f"no principle 'q' in {places}",
+        f"no principle in {places} has the tag 't'",
+    ]
+
+
 def test_principles_dir_is_relative_to_the_constitution(project: Project) -> None:
     project.write("elsewhere/p.yaml", "id: p\ntitle: there\njudge: Which?\n")
     project.constitution("x", ["p"], principles_dir="../elsewhere")
