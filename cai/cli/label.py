@@ -117,7 +117,7 @@ def import_command(
 ) -> None:
     """Add what people said elsewhere to a run's labels, and report every trap in the file.
 
-    Exit code 1 where rows were broken or about pairs that are not in the run.
+    Exit code 1 where rows were broken, or about pairs or axes that the run does not know.
     """
     from cai import people
 
@@ -127,7 +127,7 @@ def import_command(
         print_json(report.row())
     else:
         _show(report.row(), dry_run)
-    if any(report.traps[name] for name in ("broken", "unknown_pair", "ambiguous")):
+    if any(report.traps[name] for name in ("broken", "unknown_pair", "ambiguous", "unknown_axis")):
         raise typer.Exit(1)
 
 

@@ -5,6 +5,7 @@ The other way is `cai.labels.export`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,6 +134,11 @@ class _Run:
             return None, "ambiguous"
         return (found[0], "") if found else (None, "unknown_pair")
 
+    def axis(self, told: str) -> str:
+        """The run's spelling of an axis, where that can be told: a tool may write it otherwise."""
+        meant = [axis for axis in self.axes or () if _spelled(axis) == _spelled(told)]
+        return told if told in meant or len(meant) != 1 else meant[0]
+
 
 def read_labels_from(
     path: Path,
@@ -226,7 +232,7 @@ def _label(said: Said, item: Item, run: _Run, report: ImportReport, where: str, 
     own = {"left": "b" if turned else "a", "right": "a" if turned else "b"}
     verdict = own.get(said.verdict, said.verdict)
     strength = said.strength if said.strength is None or not turned else 8 - said.strength
-    named = said.axis or axis
+    named = run.axis(said.axis or axis)
     extra = dict(said.extra) | ({"traps": list(said.traps)} if said.traps else {})
     if said.gold not in ("", "unknown"):
         extra["gold"] = own.get(said.gold, said.gold)
@@ -277,6 +283,10 @@ def _same_prompt(told: str, item: Item) -> bool:
     """Whether a file's prompt is the item's: the conversation as one text, or, as some tools have it, its last turn."""
     shown = " ".join(told.split())
     return shown in (" ".join(prompt_text(item.messages).split()), " ".join(item.messages[-1].content.split()))
+
+
+def _spelled(axis: str) -> str:
+    return re.sub(r"[_\-. ]+", "-", axis.casefold())
 
 
 def _plain(text: str) -> str:

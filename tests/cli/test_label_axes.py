@@ -154,7 +154,7 @@ def test_an_unknown_axis_and_another_spelling_are_told_across_files(run: Path, t
     told = say(run, tmp_path, [row | {"annotator": "Ann ", "verdict": "right"}])
     assert told["traps"]["duplicate_person"]["count"] == 1
     assert list(told["annotators"]) == ["ann"]
-    told = say(run, tmp_path, [row | {"axis": "helpfull"}])
+    told = say(run, tmp_path, [row | {"axis": "helpfull"}], code=1)
     assert told["traps"]["unknown_axis"]["count"] == 1
     path = tmp_path / "said.jsonl"
     assert "helpfull" in cai("label", "import", str(run), str(path), "--strict", code=2).stderr

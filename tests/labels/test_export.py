@@ -103,6 +103,29 @@ def test_what_comes_back_is_what_went_out_but_for_what_was_told(
     assert "strength" in free or not news(mine, same), "what went out adds nothing to where it came from"
 
 
+@pytest.mark.parametrize("name", ["label_studio", "argilla"])
+@pytest.mark.parametrize(
+    "axis",
+    [
+        "self-harm",
+        "self_harm",
+        "Helpful",
+        "free-choice",
+        "choice",
+        "edit_quality",
+        "v1.2",
+        "left-leaning",
+        "left_right",
+    ],
+)
+def test_an_axis_comes_back_from_a_questions_name_as_it_is_spelled(tmp_path: Path, name: str, axis: str) -> None:
+    mine, path = labels(axis), tmp_path / "labels.json"
+    export_labels(path, mine, KNOWN, name)
+    found, _ = read_labels_from(path, name, KNOWN, axes={axis, "helpfulness"}, strict=True)
+    assert {label.axis for label in found} == {axis}
+    assert not news(mine, found)
+
+
 def test_what_a_format_cannot_carry_is_counted(tmp_path: Path) -> None:
     mine = labels()
     lost = export_labels(tmp_path / "x.json", mine, KNOWN, "alpaca_eval").lost

@@ -18,6 +18,7 @@ from cai.labels import formats
 from cai.labels.events import append_labels
 from cai.labels.exchange import ImportReport, read_labels_from
 from cai.labels.files import rows_of
+from cai.labels.formats._named import Named, named
 from cai.labels.items import Item, by_id
 from cai.records import Candidate, HumanLabel, Message
 from tests.labels.test_exchange import fill, make_items, write
@@ -158,6 +159,23 @@ def test_each_control_speaks_on_the_axis_in_its_name(tmp_path: Path) -> None:
     rows = sitting(result("helpful", choices=["left"]), result("winner_harmless", choices=["right"]))
     labels, _ = imported(tmp_path, rows, "label_studio")
     assert {label.axis: label.verdict for label in labels} == {"helpful": "a", "harmless": "b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "axis", "side"),
+    [
+        ("Winner-helpful", "verdict", "helpful", ""),
+        ("helpful_preference", "verdict", "helpful", ""),
+        ("free-choice", "", "free-choice", ""),
+        ("winner_left", "verdict", "left", ""),
+        ("rating_left-leaning_answer1", "rating", "left-leaning", "left"),
+        ("answer2_stars_self-harm", "rating", "self-harm", "right"),
+        ("helpful_rating_right", "rating", "helpful", "right"),
+        ("edit_answer1", "edit", "", "left"),
+    ],
+)
+def test_a_name_gives_up_only_the_words_at_its_ends(name: str, kind: str, axis: str, side: str) -> None:
+    assert named(name) == Named(kind, axis, side)
 
 
 def test_a_ranking_is_a_verdict_and_an_unknown_part_is_told(tmp_path: Path) -> None:
@@ -304,6 +322,15 @@ def test_an_axis_that_the_run_does_not_know_is_told(tmp_path: Path) -> None:
         imported(tmp_path, rows, "jsonl", axes={"helpful"}, strict=True)
     labels, report = imported(tmp_path, [row], "jsonl", axes={"helpful"}, axis="helpful", strict=True)
     assert labels[0].axis == "helpful"
+
+
+def test_an_axis_is_known_in_another_spelling_where_only_one_can_be_meant(tmp_path: Path) -> None:
+    row = {"pair_id": ITEM.comparison_id, "order": "ab", "annotator": "ann", "verdict": "left"}
+    told = ["SELF_harm", "self.harm", "self-harm", "b.c", "B_C", "B-C"]
+    rows = [row | {"axis": axis} for axis in told]
+    labels, report = imported(tmp_path, rows, "jsonl", axes={"self-harm", "B_C", "b-c"})
+    assert [label.axis for label in labels] == ["self-harm"] * 3 + ["b.c", "B_C", "B-C"]
+    assert report.traps["unknown_axis"] == 2, "b.c and B-C may be either"
 
 
 def test_a_person_is_one_person_in_all_files(tmp_path: Path) -> None:

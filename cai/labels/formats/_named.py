@@ -1,7 +1,9 @@
 """What a control or question is about, by its name: `winner_harmless` asks for the verdict on the axis harmless.
 
-In tools where whoever sets up the task names the questions, a name is made of words joined by `_` or `-`: words that
-say which kind of question it is, or which answer it is about, and what is left is the axis.
+In tools where whoever sets up the task names the questions, a name has its parts joined: a word for the kind of
+question first, then the axis in its own spelling (`winner_self-harm`). The kind may also stand last, and a name that
+rates or rewrites one answer says which, first or last, joined by `_`: `helpful_rating_answer1`. What is left is the
+axis, untouched: it may have such words, hyphens, dots and capitals of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ KINDS = {
     "note": ("note", "notes", "comment", "comments", "reason", "reasons"),
     "edit": ("edit",),
 }
-SIDES = {"answer1": "left", "left": "left", "answer2": "right", "right": "right"}
+ANSWERS = {"answer1": "left", "answer2": "right"}
+SIDES = ANSWERS | {"left": "left", "right": "right"}
+_SIDED = {"": SIDES, "rating": SIDES, "edit": ANSWERS, "note": ANSWERS}
+"""Words for a side, by the kinds of question that can be about one answer."""
+
+_ENDS = (
+    re.compile(r"(?P<word>[^_\-. ]+)(?:(?P<joint>[_\-. ])(?P<rest>.*))?", re.DOTALL),
+    re.compile(r"(?:(?P<rest>.*)(?P<joint>_))?(?P<word>[^_]+)", re.DOTALL),
+)
 _KIND = {word: kind for kind, words in KINDS.items() for word in words}
 
 
@@ -31,15 +41,18 @@ class Named:
 
 def named(name: str) -> Named:
     """Read a control's or question's name."""
-    kind, side, left = "", "", []
-    for word in re.split(r"[_\-. ]+", name.lower()):
-        if word in _KIND:
-            kind = kind or _KIND[word]
-        elif word in SIDES:
-            side = side or SIDES[word]
-        elif word:
-            left.append(word)
-    return Named(kind, "_".join(left), side)
+    kind, side, axis = "", "", name
+    for end in _ENDS:
+        while found := end.fullmatch(axis):
+            word = found["word"].lower()
+            if not kind and word in _KIND:
+                kind = _KIND[word]
+            elif not side and word in _SIDED.get(kind, {}) and found["joint"] in ("_", None):
+                side = SIDES[word]
+            else:
+                break
+            axis = found["rest"] or ""
+    return Named(kind, axis, side)
 
 
 def name_of(kind: str, axis: str) -> str:
