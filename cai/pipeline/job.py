@@ -111,7 +111,7 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
     judging = _judge_plan(loaded, constitution, fingerprints) if models else None
     calibration = _calibration(loaded, judging)
     sampling = _sample_plan(recipe, transcript)
-    if models and sampling.largest(plan.rounds) < 2:
+    if judging is not None and sampling.largest(plan.rounds) < 2:
         raise InputError(
             "a comparison needs two answers",
             where="sample",

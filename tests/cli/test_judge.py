@@ -187,6 +187,14 @@ def test_what_is_wrong_is_said_before_anything_is_asked(recipe: Path, setting: s
     assert not (recipe / "runs" / "judged" / "requests.jsonl").exists()
 
 
+def test_one_answer_is_enough_where_nothing_is_compared(recipe: Path) -> None:
+    (recipe / "recipe.yaml").write_text(RECIPE.replace("judge: {}\n", ""))
+    one = ("recipe.yaml", "--set", "sample={sources: [{count: 1}]}")
+    cai("run", *one, "--dry-run")
+    cai("sample", *one)
+    assert "two answers" in cai("run", *one, "--set", "judge={}", ok=False).stderr
+
+
 def test_several_formats_and_a_least_margin(recipe: Path) -> None:
     cai("run", "recipe.yaml")
     run = recipe / "runs" / "judged"
