@@ -18,6 +18,8 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,6 +69,9 @@ class Config(StrictModel):
         "auto", description="Compile the model first. auto: always on a GPU, on the CPU for large jobs."
     )
     chat_template: str = Field("", description="Jinja file that replaces the model's own chat template.")
+    template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Variables for the chat template, such as enable_thinking: false."
+    )
     kv_cache_gib: int = Field(2, ge=1, description="GiB of memory for the KV and prefix cache, CPU only.")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     tensor_parallel: int = Field(1, ge=1, description="GPUs over which the model is split.")
@@ -87,11 +92,14 @@ def fingerprint(config: Config) -> str:
     Raises:
         InputError: no such folder, no model in it, or a file that cannot be read.
     """
+    changed = {name: value for name, value in config.engine.items() if name not in SCHEDULING}
+    if config.template_kwargs:
+        changed["template_kwargs"] = config.template_kwargs
     return modelfolder.fingerprint(
         Path(config.model),
         dtype=config.dtype,
         chat_template=_template(config),
-        changed={name: value for name, value in config.engine.items() if name not in SCHEDULING},
+        changed=changed,
         # vLLM takes the older files only where there is no other, or where it is told to.
         older=config.engine.get("load_format") in ("pt", "npcache"),
         code=config.trust_remote_code,
@@ -129,16 +137,40 @@ def expected_speed(config: Config) -> float | None:
     return 6e10 * len(os.sched_getaffinity(0)) / size
 
 
+_Turns = Sequence[tuple[str, str]]
+"""Role and content of each."""
+
+_REPLY = "reply"
+"""What a chat template is shown in place of a reply begun for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How a chat template takes turns: with the system's text before the user's, with contents as lists of parts."""
+
+    folded: bool
+    parts: bool
+
+
 class Backend:
     """See `cai.engine.Backend`. Loading takes 10 s (eager) to a minute (compiled) on a CPU."""
 
-    def __init__(self, llm: LLM, *, name: str, seats: int, chat_template: str | None) -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        name: str,
+        seats: int,
+        chat_template: str | None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.fingerprint = name
         self.seats = seats
         self._llm = llm
         self._engine = llm.llm_engine
         self._tokenizer = llm.get_tokenizer()
-        self._chat_template = chat_template
+        self._template = {"chat_template": chat_template, **(template_kwargs or {})}
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
         # Those with a name, and those that only the vocabulary knows (<|start_header_id|>); the longest first.
         added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
         control = {*self._tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
@@ -155,28 +187,80 @@ class Backend:
         """Token ids of a request's prompt, chat template applied.
 
         Raises:
-            PromptRefused: the template does not take such a conversation (no system turns, say), or there is none.
+            PromptRefused: the template does not take such a conversation (no two turns of the user, say), or there is
+                none.
         """
         if isinstance(prompt, str):
             return list(self._tokenizer.encode(prompt))
-        # A last assistant turn is a reply begun for the model: it goes behind the generation prompt as it is.
-        begun = prompt[-1].content if prompt[-1].role == "assistant" else ""
+        turns = [(message.role, self._plain(message.content)) for message in prompt]
+        return self._encode(self._written(turns, self._shape(turns)))
+
+    def _shape(self, turns: _Turns) -> _Shape:
+        """How the chat template wants such turns, tried on words that must stand in what it writes.
+
+        Some templates refuse a system turn, or leave it out: its text then stands before the user's. Some, of models
+        that see pictures, write nothing of a content that is not a list of parts.
+
+        Raises:
+            PromptRefused: it takes them in no way.
+        """
+        roles = tuple(role for role, _ in turns)
+        if roles in self._shapes:
+            return self._shapes[roles]
+        words = [(role, f"turn-{number}.") for number, role in enumerate(roles)]
+        refused: PromptRefused | None = None
+        for folded in (False, True) if roles[:2] == ("system", "user") else (False,):
+            for parts in (False, True):
+                shape = _Shape(folded, parts)
+                try:
+                    written = self._written(words, shape)
+                except PromptRefused as error:
+                    refused = refused or error
+                    continue
+                if all(word in written for _, word in words):
+                    self._shapes[roles] = shape
+                    return shape
+        raise refused or self._refused(roles, "it leaves out what they say")
+
+    def _written(self, turns: _Turns, shape: _Shape) -> str:
+        """The text that the chat template makes of the turns.
+
+        A last turn of the assistant is a reply begun for the model. It stays open, as it is, where the template puts
+        what an assistant says: behind what only opens an answer (`<think>`, a header without a channel) it would be
+        part of that.
+
+        Raises:
+            PromptRefused: the template fails.
+        """
+        roles = tuple(role for role, _ in turns)
+        begun = turns[-1][1] if roles[-1] == "assistant" else None
+        if begun is not None:  # templates trim and cut what is said
+            turns = [*turns[:-1], ("assistant", _REPLY)]
+        if shape.folded:
+            (_, system), (_, user), *others = turns
+            turns = [("user", f"{system}\n\n{user}"), *others]
         try:
             text: str = self._tokenizer.apply_chat_template(
-                [{"role": m.role, "content": self._plain(m.content)} for m in (prompt[:-1] if begun else prompt)],
+                [
+                    {"role": role, "content": [{"type": "text", "text": content}] if shape.parts else content}
+                    for role, content in turns
+                ],
                 tokenize=False,
-                add_generation_prompt=True,
-                chat_template=self._chat_template,
+                add_generation_prompt=begun is None,
+                continue_final_message=begun is not None,
                 strftime_now=modelfolder.strftime_now,
+                **self._template,
             )
         except Exception as error:  # a template is a program of the model's, which may fail in any way
-            raise PromptRefused(
-                f"the chat template refuses the turns {', '.join(m.role for m in prompt)}: "
-                f"{' '.join(str(error).split())[:300]}",
-                where=self.fingerprint,
-                mend="leave such conversations out, or give the model another `chat_template`",
-            ) from error
-        return list(self._tokenizer.encode(text + self._plain(begun), add_special_tokens=False))
+            raise self._refused(roles, " ".join(str(error).split())[:300]) from error
+        return text if begun is None else text.removesuffix(_REPLY) + begun
+
+    def _refused(self, roles: Sequence[str], why: str) -> PromptRefused:
+        return PromptRefused(
+            f"the chat template refuses the turns {', '.join(roles)}: {why}",
+            where=self.fingerprint,
+            mend="leave such conversations out, or give the model another `chat_template`",
+        )
 
     def _plain(self, text: str) -> str:
         """`text` with the control tokens broken up: nobody's words may end a turn and begin a forged one."""
@@ -189,15 +273,30 @@ class Backend:
             InputError: this tokenizer has no single token for one of them.
         """
         if choices not in self._choices:
-            found = []
-            for choice in choices:
-                variants = [self._tokenizer.encode(text, add_special_tokens=False) for text in (choice, f" {choice}")]
-                ids = sorted({ids[-1] for ids in variants if len(ids) == 1})
+            found = [sorted(self._spelled(choice)) for choice in choices]
+            for choice, ids in zip(choices, found, strict=True):
                 if not ids:
                     raise InputError(f"the choice {choice!r} is more than one token", where=self.fingerprint)
-                found.append(ids)
             self._choices[choices] = found
         return self._choices[choices]
+
+    def _spelled(self, choice: str) -> set[int]:
+        """Ids of the tokens that spell a choice, at the beginning of a text and within one.
+
+        Many tokenizers (SentencePiece) put a blank before every text, so that what they make of a choice by itself is
+        not what stands behind a bracket: of Mistral's, "7" alone is two tokens, and "A" alone another one.
+        """
+        found = set()
+        for before in ("", "\n"):  # no token spells a line break and a letter
+            known = self._encode(before)
+            for text in (choice, f" {choice}"):
+                ids = self._encode(before + text)
+                if len(ids) == len(known) + 1 and ids[:-1] == known:
+                    found.add(ids[-1])
+        return found
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     async def generate(self, request: Request) -> Completion:
         ids = self.tokens(request.prompt)
@@ -377,4 +476,4 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise BackendError(f"vLLM cannot load the model: {reason}", where=config.model) from error
-    return Backend(llm, name=name, seats=seats, chat_template=_template(config))
+    return Backend(llm, name=name, seats=seats, chat_template=_template(config), template_kwargs=config.template_kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -121,18 +122,102 @@ def backend(template: Callable[[list[dict[str, str]]], str]) -> vllm.Backend:
 @pytest.mark.parametrize("error", [ValueError("roles must alternate"), KeyError("role"), RuntimeError("no template")])
 def test_a_conversation_that_the_chat_template_refuses_ends_its_row_and_not_the_run(error: Exception) -> None:
     def template(messages: list[dict[str, str]]) -> str:
-        if messages[0]["role"] == "system":
+        if len(messages) > 1:
             raise error
         return "".join(message["content"] for message in messages)
 
     model = backend(template)
     assert model.tokens((Message("user", "Kettles and pans"),)) == [7, 3, 4]
-    asked = Request((Message("system", "Be kind."), Message("user", "Hm?")), Sampling(max_tokens=8), 1)
-    with pytest.raises(PromptRefused, match="small@1: the chat template refuses the turns system, user: ") as caught:
+    asked = Request((Message("user", "Be kind."), Message("user", "Hm?")), Sampling(max_tokens=8), 1)
+    with pytest.raises(PromptRefused, match="small@1: the chat template refuses the turns user, user: ") as caught:
         asyncio.run(Engine({"policy": model}).generate(asked))
     assert not caught.value.retryable
     assert not caught.value.ends_run
     assert str(error.args[0]) in str(caught.value)
+
+
+def test_a_template_that_leaves_out_what_is_said_is_refused() -> None:
+    model = backend(lambda messages: str(messages[0]["content"]))
+    assert model.tokens((Message("user", "Kettles and pans"),)) == [7, 3, 4]
+    with pytest.raises(PromptRefused, match="refuses the turns user, assistant, user: it leaves out what they say"):
+        model.tokens((Message("user", "Hm?"), Message("assistant", "Hm."), Message("user", "Which?")))
+
+
+CHAT_TEMPLATES = sorted(
+    path
+    for path in Path(importlib.util.find_spec("trl").origin or "").parent.glob("chat_templates/*.jinja")  # type: ignore[union-attr]
+    if "training" not in path.stem
+)
+
+
+class Written:
+    """A real tokenizer's chat template; a token is a character."""
+
+    all_special_tokens = ()
+
+    def __init__(self, template: str) -> None:
+        from tokenizers import Tokenizer as Words
+        from tokenizers import models
+        from transformers import PreTrainedTokenizerFast
+
+        words = Words(models.WordLevel({"<s>": 0, "</s>": 1}, unk_token="<s>"))
+        self._tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>")
+        self._template = template
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
+        return str(self._tokenizer.apply_chat_template(messages, **options | {"chat_template": self._template}))
+
+    def encode(self, text: str, **options: Any) -> list[int]:
+        return [ord(character) for character in text]
+
+
+def written(template: Path | str, *turns: Message, **variables: Any) -> str:
+    """What a chat template makes of the turns."""
+    model = backend(lambda messages: "")
+    model._tokenizer = Written(template if isinstance(template, str) else template.read_text("utf-8"))
+    model._template |= variables
+    return "".join(map(chr, model.tokens(turns)))
+
+
+@pytest.mark.parametrize("template", CHAT_TEMPLATES, ids=lambda path: path.stem)
+def test_a_reply_begun_stands_in_no_thought_and_all_that_was_said_before_it(template: Path) -> None:
+    asked = (Message("system", "Weigh both."), Message("user", "Which is better?"))
+    text = written(template, *asked, Message("assistant", "The better answer is "))
+    assert text.endswith("The better answer is ")
+    assert "Weigh both." in text
+    assert "Which is better?" in text
+    assert text.rfind("<think>") <= text.rfind("</think>")
+    said = written(template, *asked, Message("assistant", "Answer B"), Message("user", "Are you sure?"))
+    assert all(words in said for words in ("Weigh both.", "Which is better?", "Answer B", "Are you sure?"))
+
+
+def test_a_reply_begun_stands_where_an_answer_does() -> None:
+    asked = (Message("user", "Which?"), Message("assistant", "It is"))
+    ends = {path.stem: written(path, *asked) for path in CHAT_TEMPLATES}
+    assert ends["gptoss"].endswith("<|start|>assistant<|channel|>final<|message|>It is")
+    assert ends["muse_glimmer"].endswith("<|start|>assistant to=user<|message|>It is")
+    assert ends["qwen3_6"].endswith("<|im_start|>assistant\n<think>\n\n</think>\n\nIt is")
+    assert ends["qwen2_5"].endswith("<|im_start|>assistant\nIt is")
+
+
+def test_what_the_system_says_stands_before_the_user_where_a_template_has_no_such_turn() -> None:
+    (gemma,) = (path for path in CHAT_TEMPLATES if path.stem == "gemma")
+    turns = (Message("system", "Be kind."), Message("user", "Hm?"))
+    assert "<start_of_turn>user\nBe kind.\n\nHm?<end_of_turn>" in written(gemma, *turns)
+    silent = "{% for m in messages if m.role != 'system' %}{{ m.content }}|{% endfor %}"
+    assert written(silent, *turns) == "Be kind.\n\nHm?|"
+
+
+def test_a_recipe_can_give_the_chat_template_its_variables(model: Path) -> None:
+    (qwen,) = (path for path in CHAT_TEMPLATES if path.stem == "qwen3_6")
+    turns = (Message("user", "Hm?"),)
+    assert written(qwen, *turns).endswith("<think>\n")
+    assert written(qwen, *turns, enable_thinking=False).endswith("<think>\n\n</think>\n\n")
+    configs = [
+        vllm.Config(model=str(model), template_kwargs=variables) for variables in ({}, {"enable_thinking": False})
+    ]
+    plain, without = (vllm.fingerprint(config) for config in configs)
+    assert plain == vllm.fingerprint(vllm.Config(model=str(model))) != without
 
 
 def test_a_template_that_writes_the_day_gives_the_same_prompt_on_every_day() -> None:
@@ -144,8 +229,8 @@ def test_a_template_that_writes_the_day_gives_the_same_prompt_on_every_day() -> 
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     model = backend(lambda messages: "")
     model._tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
-    model._tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}"
-    assert model.tokens((Message("user", "Hm?"),)) == [1, 2, 3]
+    model._tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}"
+    assert model.tokens((Message("user", "none"),)) == [1, 2, 3, 0]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +255,26 @@ def test_whether_a_model_has_a_chat_template_is_read_from_its_files(
     for name in files:
         (model / name).write_text("{}")
     assert vllm.chats(vllm.Config(model=str(model), **changes)) is chats
+
+
+# --- choices
+
+
+def test_a_choice_is_found_where_a_tokenizer_puts_a_blank_before_every_text() -> None:
+    from tokenizers import Tokenizer as Pieces
+    from tokenizers import models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {piece: number for number, piece in enumerate(("▁", "A", "7", "1", "0", "[", "\n", "▁A"))}
+    pieces = Pieces(models.BPE(vocabulary, [("▁", "A")]))
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    model = backend(lambda messages: "")
+    model._tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces)
+    assert model._tokenizer.tokenize("7") == ["▁", "7"]  # by itself; behind "Rating: [" it is one token
+    assert model._tokenizer.tokenize("[7") == ["▁", "[", "7"]
+    assert model.choice_tokens(("A", "7")) == [[vocabulary["A"], vocabulary["▁A"]], [vocabulary["7"]]]
+    with pytest.raises(InputError, match="small@1: the choice '10' is more than one token"):
+        model.choice_tokens(("7", "10"))
 
 
 # --- answers
