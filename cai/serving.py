@@ -139,7 +139,8 @@ def application(asked: Serving) -> tuple[Any, Store]:
     store = Store(found.place.label_page, overlap=asked.overlap, quota=asked.quota)
     constitution = load_constitution(found.place.path)
     guidelines = [(bound.principle.title, bound.principle.asks.strip()) for bound in constitution.principles]
-    hosts = Page.hosts | {plain(name.lower()) for name in (*reached_by(asked.host), *asked.allow_hosts)}
+    proxied = frozenset(plain(name.lower()) for name in asked.allow_hosts)
+    hosts = Page.hosts | {plain(name.lower()) for name in reached_by(asked.host)} | proxied
     page = Page(
         found.tasks,
         asked.mode,
@@ -147,6 +148,7 @@ def application(asked: Serving) -> tuple[Any, Store]:
         guidelines,
         asked.hint,
         hosts,
+        proxied=proxied,
         others=found.others,
         more=found.more,
         not_for=found.not_for,
@@ -182,13 +184,20 @@ def serve(asked: Serving, say: Callable[[str], None], *, renew: bool = False) ->
         if others:
             say(f"the same links work with {', '.join(link(each, port) for each in others)}")
             say("links and answers cross the network unencrypted: put a TLS proxy before the page, and --allow-host")
+        wanted, stuck = store.unlabelled(asked.annotators)
+        if stuck:
+            say(
+                f"{stuck} of the {wanted} items that still want people have been labelled by everybody named: "
+                "name a further person (--annotators)"
+            )
         say("Ctrl-C ends; every verdict is on disk before the next item is shown")
         config = uvicorn.Config(
             page,
             log_level="warning",
             access_log=False,
             server_header=False,
-            # A proxy may say for whom it asks only where one is expected: else anybody here could pose as others.
+            # A proxy, on this machine, may say for whom it asks only where one is expected: else anybody here could
+            # pose as others.
             proxy_headers=bool(asked.allow_hosts),
         )
         log = runs.open_run(asked.run).labels

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("starlette")
+import httpx
 
 from cai.labels.events import effective, read_labels
 from cai.labels.items import items_of
@@ -60,6 +61,41 @@ def test_headers_hosts_and_origins(desk: Desk) -> None:
         assert large.status_code == 413
 
     asyncio.run(go())
+
+
+def test_a_tls_proxy_elsewhere_is_ours_under_the_name_it_was_given(run: Path) -> None:
+    """Its requests come by plain http, and what it adds to them is not believed: anybody here could add that."""
+    desk = Desk(serving(run, allow_hosts=("Labels.Example",)))
+    login = {"token": desk.tokens["ann"]}
+
+    async def ask(origin: str, **more: str) -> httpx.Response:
+        async with desk.client() as client:
+            return await client.post("/api/login", json=login, headers={"origin": origin, **more})
+
+    async def go() -> None:
+        for origin, host in (
+            ("https://labels.example", "labels.example"),
+            ("https://labels.example", "127.0.0.1:8642"),  # a proxy that asks under its upstream's name
+            ("https://labels.example:8443", "labels.example:8443"),
+        ):
+            reply = await ask(origin, host=host)
+            assert reply.status_code == 200, (origin, host)
+            assert "secure" in reply.headers["set-cookie"].lower()
+        for origin, host in (
+            ("https://evil.example", "labels.example"),
+            ("https://evil.labels.example", "labels.example"),
+            ("https://labels.example:8443", "labels.example"),  # another service of that machine
+            ("http://labels.example", "127.0.0.1:8642"),
+            ("https://127.0.0.1:8642", "127.0.0.1:8642"),  # no name that was given
+            ("null", "labels.example"),
+        ):
+            reply = await ask(origin, host=host, **{"x-forwarded-proto": "https", "x-forwarded-host": "evil.example"})
+            assert reply.status_code == 403, (origin, host)
+            assert f"not {origin}" in reply.json()["error"]
+            assert "--allow-host" in reply.json()["error"]
+
+    asyncio.run(go())
+    desk.store.close()
 
 
 def test_cookie_and_database_keep_the_token_to_themselves(desk: Desk, run: Path) -> None:

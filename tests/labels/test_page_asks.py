@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cai.errors import InputError
 from cai.labels.events import effective, read_labels
 from cai.people import agreement_of_run, write_demonstrations
 from cai.routing import route_run
-from cai.serving import Serving, application, work
+from cai.serving import Serving, application, serve, work
 from tests.labels.page import Desk, say, serving
 
 
@@ -145,7 +146,7 @@ def test_pages_of_one_axis_each_ask_the_same_person_about_the_same_pairs(run: Pa
     assert len(labels) == 2 * len(pairs[0]) > 0
 
 
-def test_what_a_merge_set_aside_gets_one_more_person(run: Path) -> None:
+def test_what_a_merge_set_aside_gets_one_more_person(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [json.loads(line) for line in (run / "preferences.jsonl").read_text("utf-8").splitlines()]
     name = rows[0]["comparison_id"]
     (run / "one.jsonl").write_text(json.dumps({"comparison_id": name}) + "\n", "utf-8")
@@ -177,6 +178,12 @@ def test_what_a_merge_set_aside_gets_one_more_person(run: Path) -> None:
     }
     (run / "merge-quarantine.jsonl").write_text(2 * (json.dumps(aside) + "\n"), "utf-8")
     asked = Serving(run, people, overlap=1, items=run / "merge-quarantine.jsonl")
+
+    monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: sockets[0].close())
+    for named, told in ((people[:2], True), (people, False)):
+        said: list[str] = []
+        serve(replace(asked, annotators=named, port=0), said.append)
+        assert any(line.startswith("1 of the 1 items that still want people") for line in said) == told
 
     told = route_run(run, 4, out=run / "next.jsonl")
     assert (told["chosen"][0], told["set_aside"], len(told["chosen"])) == (name, 1, 4)

@@ -148,6 +148,25 @@ def test_progress_counts_what_a_person_may_still_get(tmp_path: Path) -> None:
     found.close()
 
 
+def test_items_that_nobody_named_may_label_are_counted(tmp_path: Path) -> None:
+    found = store(tmp_path, 1)
+    spoke = frozenset({"ann", "bea"})
+    found.offer(
+        [
+            *(Offer(f"aside{n}", more=1, not_for=spoke) for n in range(3)),
+            Offer("hers", more=1, not_for=frozenset({"ann"})),
+            Offer("settled", more=0, not_for=spoke),
+            Offer("gold", gold=True, not_for=spoke),
+        ]
+    )
+    assert found.unlabelled(["ann", "bea"]) == (4, 3)
+    assert found.unlabelled(["ann"]) == (4, 4)
+    assert found.unlabelled(["ann", "cem"]) == (4, 0)
+    keep(found, "bea", found.next("bea"))
+    assert found.unlabelled(["ann", "bea"]) == (3, 3)
+    found.close()
+
+
 def test_taking_back_twice_takes_back_one(tmp_path: Path) -> None:
     found = store(tmp_path, 3)
     for number in range(2):

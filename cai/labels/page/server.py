@@ -5,7 +5,8 @@
 - A verdict brings the ticket of what was shown. Where the browser has meanwhile been given to somebody else, it is
   refused (409) and the page keeps it for its owner.
 - Requests that change something need a JSON body, a header of our own and our own origin; hosts are checked, so that a
-  name that was rebound to this machine gets nothing: only names we were told, and the very address that was asked.
+  name that was rebound to this machine gets nothing: only names we were told, and the very address that was asked. Of a
+  TLS proxy nothing is believed that anybody could say; https under a name that whoever serves gave it is our origin.
 - Asking is limited by address before the token is looked at, guessing by address, working by person.
 - A strict content policy: scripts and styles from here only, none inline; no frames.
 """
@@ -63,7 +64,8 @@ class Page:
         axes: questions asked of each pair; "" is the overall one. In the other modes exactly one.
         guidelines: title and text of each principle.
         hint: show what the AI judge says.
-        hosts: names under which the page may be asked for, without port.
+        hosts: names under which the page may be asked for, without port; `proxied` those of them that may be a TLS
+            proxy's.
         more, not_for: by task, of those that need further people; see `store.Offer`.
     """
 
@@ -73,6 +75,7 @@ class Page:
     guidelines: Sequence[tuple[str, str]]
     hint: bool = False
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
+    proxied: frozenset[str] = frozenset()
     others: Sequence[desk.Task] = ()
     more: Mapping[str, int] = field(default_factory=dict)
     not_for: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -95,8 +98,7 @@ class _Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        name = plain(host.rsplit(":", 1)[0] if not host.endswith("]") else host)
+        name = _name(headers.get(b"host", b"").decode("latin-1"))
         # A page of another name cannot be made to ask for an address, so the address that was asked is safe.
         asked = plain(str((scope.get("server") or ("",))[0]))
 
@@ -113,6 +115,11 @@ class _Guard:
             await JSONResponse({"error": "the request is too large"}, 413)(scope, receive, sending)
         else:
             await self.app(scope, receive, sending)
+
+
+def _name(host: str) -> str:
+    """The name, or address, in a Host header."""
+    return plain(host.lower() if host.endswith("]") else host.lower().rsplit(":", 1)[0])
 
 
 def _is_address(name: str) -> bool:
@@ -164,10 +171,19 @@ def app(page: Page, store: Store) -> Starlette:
         return content_hash("person", store.identity, name, length=16)
 
     def same_origin(request: Request) -> None:
-        origin = request.headers.get("origin")
-        own = f"{request.url.scheme}://{request.headers.get('host', '')}"
+        origin, host = request.headers.get("origin"), request.headers.get("host", "")
+        # A browser says where a script is from; a proxy may ask for another host than the browser, and by plain http.
+        own = {f"{request.url.scheme}://{host}", *(f"https://{name}" for name in page.proxied)}
+        if _name(host) in page.proxied:
+            own.add(f"https://{host}")  # with its port
+        if origin is not None and origin not in own:
+            raise _Refused(
+                403,
+                f"only the page itself may ask for this, not {origin[:200]}; if that is a TLS proxy before the page, "
+                "its owner serves the page with --allow-host and the proxy's name",
+            )
         json_body = request.headers.get("content-type", "").split(";")[0].strip() == "application/json"
-        if (origin is not None and origin != own) or request.headers.get("x-cai") != "1" or not json_body:
+        if request.headers.get("x-cai") != "1" or not json_body:
             raise _Refused(403, "only the page itself may ask for this")
 
     async def body(request: Request) -> dict[str, Any]:
@@ -199,7 +215,7 @@ def app(page: Page, store: Store) -> Starlette:
             samesite="strict",
             path="/",
             max_age=30 * 86400,
-            secure=request.url.scheme == "https",
+            secure="https" in (request.url.scheme, request.headers.get("origin", "").partition(":")[0]),
         )
         return response
 

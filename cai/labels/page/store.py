@@ -165,6 +165,15 @@ class Store:
             elsewhere = [(each.id, name) for each in offers for name in each.not_for]
             db.executemany("INSERT OR REPLACE INTO elsewhere VALUES (?, ?)", elsewhere)
 
+    def unlabelled(self, names: Iterable[str]) -> tuple[int, int]:
+        """How many items still want people, and how many of these all of `names` have labelled, here or elsewhere."""
+        with self._hold:
+            rows = self._db.execute("SELECT id FROM offered WHERE NOT gold AND said < wanted").fetchall()
+            stuck = wanted = {row[0] for row in rows}
+            for name in names:
+                stuck = stuck - {row.id for row in self._open(self._db, name, time.time())}
+        return len(wanted), len(stuck)
+
     # --- labelling ------------------------------------------------------------------------------------------------
 
     def next(self, annotator: str) -> str | None:
