@@ -180,10 +180,10 @@ def test_what_a_merge_set_aside_gets_one_more_person(run: Path, monkeypatch: pyt
     asked = Serving(run, people, overlap=1, items=run / "merge-quarantine.jsonl")
 
     monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: sockets[0].close())
-    for named, told in ((people[:2], True), (people, False)):
+    for named, warned in ((people[:2], True), (people, False)):
         said: list[str] = []
         serve(replace(asked, annotators=named, port=0), said.append)
-        assert any(line.startswith("1 of the 1 items that still want people") for line in said) == told
+        assert any(line.startswith("1 of the 1 items that still want people") for line in said) == warned
 
     told = route_run(run, 4, out=run / "next.jsonl")
     assert (told["chosen"][0], told["set_aside"], len(told["chosen"])) == (name, 1, 4)
