@@ -60,9 +60,10 @@ def command(
     found = interruptible(
         lambda report: evaluate.try_principles(bench, principles, work, report, margin=margin), resumable=False
     )
-    from cai.evals.principles import FAULTS
+    from cai.evals.principles import ADDS_NOTHING, FAULTS
 
     faults = [each.id for each in found if each.verdict in FAULTS]
+    idle = [each.id for each in found if each.verdict == ADDS_NOTHING]
     if json:
         rows = [each.row() for each in found]
         print_json({"name": title, "judge": bench.row(), "margin": margin, **work.row(), "principles": rows})
@@ -72,19 +73,25 @@ def command(
         from cai.cli.judging import principle_table
 
         Console().print(principle_table(found))
-        print(_said(sum(each.judged > 0 for each in found), faults))
+        print(_said(sum(each.judged > 0 for each in found), faults, idle))
     if strict and faults:
         print(f"cai: {len(faults)} principles fail: {', '.join(faults)}", file=sys.stderr)
         raise typer.Exit(1)
 
 
-def _said(count: int, faults: list[str]) -> str:
-    """One sentence on the `count` principles whose examples were judged."""
+def _said(count: int, faults: list[str], idle: list[str]) -> str:
+    """What the table comes to, of the `count` principles whose examples were judged."""
     if not count:
         return "Nothing was judged: give the principles `examples` and a `judge` question."
-    if not faults:
-        return f"This judge can be asked about all {count} principles that have examples; a few examples are no proof."
-    return (
-        f"This judge does not follow {len(faults)} of {count} principles on their own examples: before using it, "
-        "sharpen their questions, give clearer examples, or take a stronger judge."
-    )
+    said = f"This judge can be asked about all {count} principles that have examples; a few examples are no proof."
+    if faults:
+        said = (
+            f"This judge does not follow {len(faults)} of {count} principles on their own examples: before using it, "
+            "sharpen their questions, give clearer examples, or take a stronger judge."
+        )
+    if idle:
+        said += (
+            f" {len(idle)} add nothing to its general question, which tells their examples apart as well: "
+            "only examples that it gets wrong would show what they do."
+        )
+    return said

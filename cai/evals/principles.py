@@ -14,9 +14,11 @@ from cai.records import Prompt, content_hash
 from cai.stages.votestats import VoteTally
 
 TELLS = "tells apart"
-NOTHING = "does nothing"
+ADDS_NOTHING = "adds nothing"
+"""The general question tells the examples apart as well. No fault: of easy examples a good judge needs no more."""
 SAME = 0.01
 """A principle that moves p(better) by no more than this from the general question's adds nothing to it."""
+NOTHING = "does nothing"
 OPPOSITE = "opposite"
 NO_EXAMPLES = "no examples"
 NO_QUESTION = "no question"
@@ -88,10 +90,10 @@ def pair_of(principle: Principle, index: int, example: Example) -> LabelledPair:
 def tested(principle: Principle, found: Sequence[tuple[Example, Outcome, Outcome]], *, margin: float) -> Tested:
     """What the judge's verdicts on a principle's examples come to.
 
-    It `tells apart` where the mean p(better) is at least 0.5 + `margin` and more than half of the examples are right,
-    is `opposite` where the mean is at most 0.5 - `margin`, and `does nothing` between, or where the general question
-    tells the examples apart as well and the principle moves p by no more than `SAME`. A principle seldom has more than
-    a few examples: the word says what happened on them, and is no statistic.
+    It `tells apart` where the mean p(better) is at least 0.5 + `margin` and more than half of the examples are right;
+    there it `adds nothing` if the general question tells the examples apart as well and the two means differ by no more
+    than `SAME`. It is `opposite` where the mean is at most 0.5 - `margin`, and `does nothing` else. A principle seldom
+    has more than a few examples: the word says what happened on them, and is no statistic.
 
     Args:
         found: each example with the outcome by the principle's question, and by the general one.
@@ -102,7 +104,7 @@ def tested(principle: Principle, found: Sequence[tuple[Example, Outcome, Outcome
     mean = _mean(judged)
     right = sum(p > 0.5 for p in judged)
     without = _mean([p for _, p in both])
-    with_it = _mean([p for p, _ in both])
+    difference = _mean([p - q for p, q in both])
     if not principle.judge.strip():
         word = NO_QUESTION
     elif not principle.examples:
@@ -110,9 +112,8 @@ def tested(principle: Principle, found: Sequence[tuple[Example, Outcome, Outcome
     elif mean is None:
         word = NO_VERDICT
     elif mean >= 0.5 + margin and 2 * right > len(judged):
-        # The general question may tell the examples apart as well: then the principle adds nothing to it.
-        adds = without is None or with_it is None or without < 0.5 + margin or with_it - without > SAME
-        word = TELLS if adds else NOTHING
+        as_well = without is not None and without >= 0.5 + margin
+        word = ADDS_NOTHING if as_well and difference is not None and abs(difference) <= SAME else TELLS
     else:
         word = OPPOSITE if mean <= 0.5 - margin else NOTHING
     return Tested(
@@ -124,7 +125,7 @@ def tested(principle: Principle, found: Sequence[tuple[Example, Outcome, Outcome
         right=right,
         p=mean,
         p_without=without,
-        difference=None if with_it is None or without is None else with_it - without,
+        difference=difference,
         flips=sum(case.flips or 0 for case in cases),
         cases=cases,
     )

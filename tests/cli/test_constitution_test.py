@@ -75,6 +75,17 @@ def test_each_principle_gets_its_word() -> None:
     assert found["judge"]["method"] == "logprob"
 
 
+def test_where_the_general_question_tells_as_much_a_principle_adds_nothing_and_is_no_fault() -> None:
+    strong = """rules=[
+      {match: "<answer A [0-9a-f]+>\\nPlain", reply: A}, {match: "<answer B [0-9a-f]+>\\nPlain", reply: B}]"""
+    (row,) = told("plain", rules=strong)["principles"]
+    assert row["p_without"] > 0.95
+    assert (row["verdict"], row["right"]) == ("adds nothing", 2)
+    said = attempt("plain", "--strict", rules=strong).stdout
+    assert "1 add nothing to its general question" in said
+    assert "stronger judge" not in said
+
+
 def test_a_principle_that_cannot_be_rated_by_is_said_before_anything_is_asked() -> None:
     assert "principle plain: has no `asks`" in attempt("mine", "--method", "rating", code=2).stderr
 
