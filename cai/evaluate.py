@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai import yamlfile
 from cai.asking import Bench, Work, judged
-from cai.constitution.find import find_constitution, shipped_dir
+from cai.constitution.find import shipped_dir
 from cai.constitution.load import load_constitution, principle_files, read_principle
 from cai.constitution.model import Principle
+from cai.constitution.named import principle_named
 from cai.errors import CaiError, InputError, MissingDependency, RunError
 from cai.evals import stats
 from cai.evals.calibration import FOLDER, Calibration, Method, load_calibration, save_calibration
@@ -289,24 +289,12 @@ def principles_of(name: str) -> tuple[str, tuple[Principle, ...]]:
     Raises:
         InputError: nothing is called so. InvalidFile: it is wrong; every problem with its position.
     """
-    path = Path(name)
     if not name:
         folder = Path("principles") if Path("principles").is_dir() else shipped_dir("principles")
         files = principle_files((folder,))
         return folder.name, tuple(read_principle(file) for file in files.values())
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        data = yamlfile.load(path).data
-        if not (isinstance(data, dict) and "principles" in data):
-            found = read_principle(path)
-            return found.id, (found,)
-    try:
-        find_constitution(name)
-    except InputError as error:
-        files = principle_files((Path("principles"), shipped_dir("principles")))
-        if name in files:
-            found = read_principle(files[name])
-            return found.id, (found,)
-        hint = yamlfile.nearest(name, list(files))
-        raise InputError(f"{error.what}, and no principle{hint}", where=error.where, mend=error.mend) from error
+    found = principle_named(name)
+    if found is not None:
+        return found.id, (found,)
     constitution = load_constitution(name)
     return constitution.name, tuple(bound.principle for bound in constitution.principles)

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cai import plugins, yamlfile
-from cai.constitution.find import find_constitution, shipped_dir
-from cai.constitution.load import Bound, Constitution, assemble, load_constitution, principle_files, read_principle
+from cai.asking import backend_of
+from cai.constitution.load import Bound, Constitution, assemble, load_constitution
 from cai.constitution.model import DEFAULT_LEVELS, ConstitutionFile, Principle, Selector
+from cai.constitution.named import principle_named
 from cai.engine import Backend, Completion, Engine, Request, Sampling
 from cai.errors import InputError
 from cai.records import Message, Prompt
 from cai.stages import revise
 from cai.stages.transcript import Transcript
+from cai.yamlfile import Document
 
 STEPS = {"policy": "draft", "critic": "critique", "reviser": "revision"}
 """By role: here each step has one of its own."""
@@ -131,7 +133,7 @@ def find(name: str, principle: str = "") -> Constitution:
         InputError: nothing is called so, or the principle asks for no critique.
         InvalidFile: it is wrong; every problem with its position.
     """
-    found = _principle(name)
+    found = principle_named(name)
     if found is not None:
         if principle and principle != found.id:
             raise InputError(f"{name} is the principle {found.id!r} itself", where="--principle", mend="leave it out")
@@ -145,22 +147,6 @@ def find(name: str, principle: str = "") -> Constitution:
     if not constitution.revising:
         raise InputError("none of its principles has a critique request and a weight above 0", where=constitution.name)
     return constitution
-
-
-def _principle(name: str) -> Principle | None:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        data = yamlfile.load(path).data
-        return None if isinstance(data, dict) and "principles" in data else read_principle(path)
-    try:
-        find_constitution(name)
-    except InputError as error:
-        files = principle_files((Path("principles"), shipped_dir("principles")))
-        if name in files:
-            return read_principle(files[name])
-        hint = yamlfile.nearest(name, list(files))
-        raise InputError(f"{error.what}, and no principle{hint}", where=error.where, mend=error.mend) from error
-    return None
 
 
 def _must_revise(principle: Principle) -> None:
@@ -178,31 +164,33 @@ def _alone(principle: Principle) -> Constitution:
     return assemble(file, (Bound(principle, 1.0, DEFAULT_LEVELS[0], 0),), Path(f"{principle.id}.yaml"))
 
 
-def backend(*, model: Path | None, url: str, served_model: str, scripted: bool, seed: int) -> Backend:
-    """The one backend that plays every role.
+def chosen(backend: str, *, model: str, url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and options of the one backend that plays every role; without any, vLLM with the demo's model.
 
     Raises:
-        InputError: several models are named, or none and the demo's is not there.
+        InputError: that is not there; or see `cai.asking.backend_of`.
     """
-    if sum((model is not None, bool(url), scripted)) > 1:
-        raise InputError("give only one of --model, --url and --scripted")
-    if bool(url) != bool(served_model):
-        raise InputError("--url and --served-model go together", mend="a server is asked for a model by its name")
-    if scripted:
-        name, given = "scripted", {}
-    elif url:
-        name, given = "openai", {"url": url, "model": served_model}
-    else:
-        if model is None and not DEFAULT_MODEL.is_dir():
+    if backend in ("", "vllm") and not (model or url or options.get("model")):
+        if not DEFAULT_MODEL.is_dir():
             raise InputError(
                 "there is no model to ask",
                 where=str(DEFAULT_MODEL),
-                mend="give --model FOLDER, --url URL with --served-model NAME, or --scripted to see the steps without "
-                "a model; in a checkout of cai, `make model` builds a small one",
+                mend="give --model FOLDER; or --url URL with --model NAME; or --backend scripted to see the steps "
+                "without a model; in a checkout of cai, `make model` builds a small one",
             )
-        name, given = "vllm", {"model": str(model or DEFAULT_MODEL)}
-    module = plugins.load("cai.backends", name)
-    built: Backend = module.build(module.Config(**given), seed=seed, expected_tokens=0)
+        model = str(DEFAULT_MODEL)
+    return backend_of(backend, model=model, url=url, options=options)
+
+
+def build(backend: str, options: Mapping[str, Any], *, seed: int) -> Backend:
+    """The backend, its model loaded.
+
+    Raises:
+        InvalidFile, InputError: an unknown backend or option; no such model.
+    """
+    module = plugins.load("cai.backends", backend)
+    config = yamlfile.validate(Document("--backend-set", dict(options), {}, {}), module.Config)
+    built: Backend = module.build(config, seed=seed, expected_tokens=0)
     return built
 
 

@@ -10,6 +10,7 @@ import typer
 
 from cai.cli import testing
 from cai.cli.common import Json, examples, print_json, reports_errors
+from cai.cli.judging import Backend, BackendSet, Url
 
 app = typer.Typer(
     no_args_is_help=True, help="Check, show, try, test, compare, import and export constitutions and principles."
@@ -143,7 +144,8 @@ def schema(
     epilog=examples(
         ("cai constitution try style -p 'How do I clean a kettle?'", ""),
         ("cai constitution try default --principle no-lectures -p 'May I skip breakfast?'", "one of its principles"),
-        ("cai constitution try principles/mine.yaml -p 'Hi' --url http://127.0.0.1:8000/v1 --served-model NAME", ""),
+        ("cai constitution try principles/mine.yaml -p 'Hi' --url http://127.0.0.1:8000/v1 --model NAME", ""),
+        ("cai constitution try style -p 'Hi' --backend scripted", "see the steps without a model"),
     ),
 )
 @reports_errors
@@ -154,11 +156,15 @@ def try_(
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the user says.")],
     principle: Annotated[str, typer.Option("--principle", help="Ask only this principle of the constitution.")] = "",
     model: Annotated[
-        Path | None, typer.Option("--model", help="Folder of a model; `.build/smollm2-135m-instruct` by default.")
-    ] = None,
-    url: Annotated[str, typer.Option("--url", help="Server with OpenAI's API, e.g. http://127.0.0.1:8000/v1.")] = "",
-    served_model: Annotated[str, typer.Option("--served-model", help="Name of the model on that server.")] = "",
-    scripted: Annotated[bool, typer.Option("--scripted", help="No model: made-up answers, to see the steps.")] = False,
+        str,
+        typer.Option(
+            "--model",
+            help="Folder of a model (`.build/smollm2-135m-instruct` by default), or its name on the server.",
+        ),
+    ] = "",
+    url: Url = "",
+    backend: Backend = "",
+    backend_set: BackendSet = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=16, help="Critique-revision pairs.")] = 1,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer of a step.")] = 256,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 1.0,
@@ -168,12 +174,14 @@ def try_(
     json: Json = False,
 ) -> None:
     """Take one prompt through draft, critique and revision, and show them side by side. Nothing is written."""
-    from cai import preview
+    from cai import asking, preview
 
     loaded = preview.find(constitution, principle)
-    if not scripted and not url:
+    given = asking.options_of(backend_set or (), "--backend-set")
+    chosen, backend_options = preview.chosen(backend, model=model, url=url, options=given)
+    if chosen == "vllm":
         print("cai: loading the model", file=sys.stderr)
-    ask = preview.backend(model=model, url=url, served_model=served_model, scripted=scripted, seed=seed)
+    ask = preview.build(chosen, backend_options, seed=seed)
     options = preview.Options(rounds, max_tokens, temperature, seed, style)
     tried = preview.preview(loaded, prompt, ask, options)
     if json:

@@ -17,9 +17,9 @@ from cai.cli.main import app
 from cai.cli.trying import render
 from cai.constitution.load import load_constitution
 from cai.engine import Completion, Request
-from cai.errors import InputError
 
 PROMPT = "How do I clean a kettle?"
+SCRIPTED = ("--backend", "scripted")
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +37,14 @@ def attempt(*arguments: str, code: int = 0, columns: int = 120) -> Result:
 
 
 def told(*arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(attempt(*arguments, "--scripted", "--json").stdout)
+    found: dict[str, Any] = json.loads(attempt(*arguments, *SCRIPTED, "--json").stdout)
     return found
 
 
 def test_side_by_side_when_wide_and_stacked_when_narrow(here: Path) -> None:
-    wide = attempt("default", "-p", PROMPT, "--scripted").stdout
+    wide = attempt("default", "-p", PROMPT, *SCRIPTED).stdout
     assert any(all(name in line for name in ("draft", "critique", "revision 1")) for line in wide.splitlines())
-    narrow = attempt("default", "-p", PROMPT, "--scripted", columns=70).stdout
+    narrow = attempt("default", "-p", PROMPT, *SCRIPTED, columns=70).stdout
     assert not any("draft" in line and "critique" in line for line in narrow.splitlines())
     for text in (wide, narrow):
         assert PROMPT in text
@@ -78,7 +78,7 @@ def test_one_principle_of_a_constitution_keeps_its_examples() -> None:
         found = told("default", "-p", PROMPT, "--principle", "no-lectures", "--seed", str(seed))
         assert found["responses"][1]["principle_ids"] == ["no-lectures"]
     assert len(found["requests"][1]["messages"]) > 3
-    off = attempt("default", "-p", PROMPT, "--principle", "no-lectres", "--scripted", code=2)
+    off = attempt("default", "-p", PROMPT, "--principle", "no-lectres", *SCRIPTED, code=2)
     assert "did you mean 'no-lectures'?" in off.stderr
 
 
@@ -97,13 +97,23 @@ def test_base_style_asks_plain_text() -> None:
     found = told("style", "-p", PROMPT, "--style", "base")
     assert found["requests"][0]["prompt"] == f"Human: {PROMPT}\n\nAssistant:"
     assert "CritiqueRequest: " in found["requests"][1]["prompt"]
-    text = attempt("no-lectures", "-p", PROMPT, "--style", "base", "--scripted").stdout
+    text = attempt("no-lectures", "-p", PROMPT, "--style", "base", *SCRIPTED).stdout
     assert "critique request: Quote every sentence" in text
 
 
+def test_options_of_the_backend_are_those_of_the_sister_command() -> None:
+    rules = "rules=[{match: '^Rewrite|^Revise|^Please', reply: 'Use vinegar.'}]"
+    for command in ("try", "test"):
+        done = CliRunner().invoke(app, ["constitution", command, "--help"], env={"COLUMNS": "200"}).stdout
+        assert all(option in done for option in ("--model", "--url", "--backend ", "--backend-set"))
+    found = told("style", "-p", PROMPT, "--backend-set", rules, "--backend-set", "name=mine")
+    assert found["responses"][1]["text"] == "Use vinegar."
+    assert found["responses"][0]["model"].startswith("mine")
+
+
 def test_full_shows_every_request_whole() -> None:
-    short = attempt("style", "-p", PROMPT, "--scripted").stdout
-    full = attempt("style", "-p", PROMPT, "--scripted", "--full").stdout
+    short = attempt("style", "-p", PROMPT, *SCRIPTED).stdout
+    full = attempt("style", "-p", PROMPT, *SCRIPTED, "--full").stdout
     assert "cactus" not in short
     assert "cactus" in full
     assert "request 3: revision" in full
@@ -112,18 +122,23 @@ def test_full_shows_every_request_whole() -> None:
 def test_what_is_missing_or_wrong_is_said(here: Path) -> None:
     assert "there is no model to ask" in attempt("style", "-p", PROMPT, code=2).stderr
     assert "none: no model here" in attempt("style", "-p", PROMPT, "--model", "none", code=2).stderr
-    both = attempt("style", "-p", PROMPT, "--scripted", "--url", "http://x", code=2)
-    assert "give only one of" in both.stderr
-    assert "go together" in attempt("style", "-p", PROMPT, "--url", "http://x", code=2).stderr
-    assert "--prompt: is blank" in attempt("style", "-p", " ", "--scripted", code=2).stderr
-    unknown = attempt("no-lecturs", "-p", PROMPT, "--scripted", code=2).stderr
+    both = attempt("style", "-p", PROMPT, *SCRIPTED, "--url", "http://x", code=2)
+    assert "--url is for the backend openai, not scripted" in both.stderr
+    assert (
+        "the scripted backend has no model" in attempt("style", "-p", PROMPT, *SCRIPTED, "--model", "x", code=2).stderr
+    )
+    assert "--url URL with --model NAME" in attempt("style", "-p", PROMPT, "--url", "http://x", code=2).stderr
+    option = attempt("style", "-p", PROMPT, *SCRIPTED, "--backend-set", "contxt=9", code=2).stderr
+    assert "--backend-set:1:1: unknown key 'contxt'; did you mean 'context'?" in option
+    assert "--prompt: is blank" in attempt("style", "-p", " ", *SCRIPTED, code=2).stderr
+    unknown = attempt("no-lecturs", "-p", PROMPT, *SCRIPTED, code=2).stderr
     assert "no constitution 'no-lecturs', and no principle; did you mean 'no-lectures'?" in unknown
     (here / "judge.yaml").write_text("id: judge\ntitle: Judge\njudge: Which?\n")
-    assert "for judging only" in attempt("judge.yaml", "-p", PROMPT, "--scripted", code=2).stderr
+    assert "for judging only" in attempt("judge.yaml", "-p", PROMPT, *SCRIPTED, code=2).stderr
     (here / "bad.yaml").write_text("id: bad\ntitel: Bad\n")
-    lines = attempt("bad.yaml", "-p", PROMPT, "--scripted", code=2).stderr.splitlines()
+    lines = attempt("bad.yaml", "-p", PROMPT, *SCRIPTED, code=2).stderr.splitlines()
     assert any("bad.yaml:2:1: unknown key 'titel'; did you mean 'title'?" in line for line in lines)
-    assert "leave it out" in attempt("no-lectures", "-p", PROMPT, "--principle", "x", "--scripted", code=2).stderr
+    assert "leave it out" in attempt("no-lectures", "-p", PROMPT, "--principle", "x", *SCRIPTED, code=2).stderr
 
 
 def test_texts_of_models_are_shown_literally(capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,8 +197,3 @@ def test_a_round_that_does_not_fit_has_no_requests() -> None:
     assert [response.flags for response in found.chain.responses] == [(), ("too_long",)]
     places = [(0, "draft"), (1, "critique"), (1, "revision")]
     assert [len(found.requests(*place)) for place in places] == [1, 0, 0]
-
-
-def test_several_models_are_misuse() -> None:
-    with pytest.raises(InputError):
-        preview.backend(model=Path("x"), url="", served_model="", scripted=True, seed=0)
