@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cai.engine import Generate, Request, Sampling
-from cai.errors import ContextOverflow, InputError
-from cai.judging import EMPTY_RATIONALE, FEW_SAMPLES, TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
+from cai.errors import InputError, PromptRefused
+from cai.judging import EMPTY_RATIONALE, FEW_SAMPLES, Question, Verdict, both_orders, judge_id, refused, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import PAIR_SLOTS, pair_slots, quote
 from cai.records import Comparison, Vote, content_hash
@@ -100,6 +100,9 @@ class Cot:
         ]
         samples = await together(self._sample(slots, seed, generate) for seed in seeds)
         raw: dict[str, Any] = {"samples": samples}
+        details = [sample["detail"] for sample in samples if "detail" in sample]
+        if details:
+            raw["detail"] = details[0]
         masses = [sample["mass"] for sample in samples if sample["mass"] is not None]
         mass = min(masses, default=None)
         read = [sample["p"] for sample in samples if sample["error"] is None]
@@ -132,8 +135,8 @@ class Cot:
             scored = await score(
                 self.prompt.messages(slots, reply=reply), self.prompt.choices, generate, model=config.model
             )
-        except ContextOverflow as error:
-            return sample | {"error": TOO_LONG, "detail": str(error)}
+        except PromptRefused as error:
+            return sample | {"error": refused(error), "detail": str(error)}
         return (
             sample | scored.raw() | {"p": list(scored.p), "mass": scored.mass, "error": scored.fault(config.min_mass)}
         )

@@ -22,8 +22,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cai.engine import Generate
-from cai.errors import ContextOverflow, InputError
-from cai.judging import TOO_LONG, UNREAD, Question, Scored, Verdict, judge_id, score, vote
+from cai.errors import InputError, PromptRefused
+from cai.judging import UNREAD, Question, Scored, Verdict, judge_id, refused, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import conversation, fence, quote
 from cai.records import Candidate, Group, Vote, content_hash
@@ -89,7 +89,7 @@ class Listwise:
 
     async def _ask(
         self, group: Group, shown: list[Candidate], question: Question, generate: Generate
-    ) -> Scored | ContextOverflow:
+    ) -> Scored | PromptRefused:
         letters = self.prompt.choices[: len(shown)]
         mark = fence([turn.content for turn in group.prompt.messages], [each.text for each in shown])
         slots = {
@@ -104,19 +104,19 @@ class Listwise:
         }
         try:
             return await score(self.prompt.messages(slots), letters, generate, model=self.config.model)
-        except ContextOverflow as error:
+        except PromptRefused as error:
             return error
 
     def _votes(
-        self, group: Group, shown: list[Candidate], read: Scored | ContextOverflow, question: Question, rotation: int
+        self, group: Group, shown: list[Candidate], read: Scored | PromptRefused, question: Question, rotation: int
     ) -> list[Vote]:
         place = {each.id: index for index, each in enumerate(shown)}
         votes = []
         for pair in group.comparisons():
             at = (place[pair.a.id], place[pair.b.id])
             raw: dict[str, Any] = {"rotation": rotation, "letters": [self.prompt.choices[index] for index in at]}
-            if isinstance(read, ContextOverflow):
-                verdict = Verdict(None, raw=raw | {"detail": str(read)}, error=TOO_LONG)
+            if isinstance(read, PromptRefused):
+                verdict = Verdict(None, raw=raw | {"detail": str(read)}, error=refused(read))
             else:
                 raw["logprobs"] = [read.logprobs[index] for index in at]
                 if not all(read.seen[index] for index in at):

@@ -14,8 +14,8 @@ from typing import Literal
 from pydantic import Field
 
 from cai.engine import Generate
-from cai.errors import ContextOverflow
-from cai.judging import TOO_LONG, Question, Verdict, both_orders, judge_id, score, vote
+from cai.errors import PromptRefused
+from cai.judging import Question, Verdict, both_orders, judge_id, refused, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import PAIR_SLOTS, pair_slots
 from cai.records import Comparison, Vote
@@ -57,8 +57,8 @@ class Logprob:
         messages = self.prompt.messages(pair_slots(shown, question.text or self.prompt.question))
         try:
             scored = await score(messages, self.prompt.choices, generate, model=self.config.model)
-        except ContextOverflow as error:
-            return Verdict(None, raw={"detail": str(error)}, error=TOO_LONG)
+        except PromptRefused as error:
+            return Verdict(None, raw={"detail": str(error)}, error=refused(error))
         raw, fault = scored.raw(), scored.fault(self.config.min_mass)
         if fault:
             return Verdict(None, mass=scored.mass, raw=raw, error=fault)

@@ -21,8 +21,8 @@ from typing import Any
 from pydantic import Field
 
 from cai.engine import Generate
-from cai.errors import ContextOverflow, InputError
-from cai.judging import ALONE, TOO_LONG, Question, Scored, Verdict, judge_id, score, vote
+from cai.errors import InputError, PromptRefused
+from cai.judging import ALONE, Question, Scored, Verdict, judge_id, refused, score, vote
 from cai.judging.prompt import PromptFile, load_prompt
 from cai.judging.quoting import conversation, fence, quote
 from cai.records import Group, Prompt, Vote
@@ -55,7 +55,7 @@ class Rating:
         p: probability of each rating, 1 first; sums to 1.
         mass: what the model gave to all ratings together before normalising.
         raw: all that was read.
-        error: `low_mass`, `unread` or `too_long`; None where there is a verdict.
+        error: `low_mass`, `unread`, `too_long` or `refused`; None where there is a verdict.
     """
 
     expectation: float | None
@@ -90,8 +90,8 @@ class Rater:
         }
         try:
             return await self._read(slots, generate)
-        except ContextOverflow as error:
-            return Rating(None, None, raw={"detail": str(error)}, error=TOO_LONG)
+        except PromptRefused as error:
+            return Rating(None, None, raw={"detail": str(error)}, error=refused(error))
 
     async def _read(self, slots: Mapping[str, str], generate: Generate) -> Rating:
         choices, messages, role = self.prompt.choices, self.prompt.messages(slots), self.config.model
@@ -160,12 +160,13 @@ def compare(a: Rating, b: Rating) -> Verdict:
     Equal draws are `equal` in `raw` and no tie: they say that both are about as good as the scale can tell, which is
     likely wherever the judge is sure, and not that neither is better.
     """
-    raw = {side: {**each.raw, "expectation": each.expectation} for side, each in (("a", a), ("b", b))}
+    raw: dict[str, Any] = {side: {**each.raw, "expectation": each.expectation} for side, each in (("a", a), ("b", b))}
     masses = [each.mass for each in (a, b) if each.mass is not None]
     mass = min(masses, default=None)
     error = a.error or b.error
     if error:
-        return Verdict(None, mass=mass, raw=raw, error=error)
+        detail = (a if a.error else b).raw.get("detail")
+        return Verdict(None, mass=mass, raw=raw | ({"detail": detail} if detail else {}), error=error)
     above = math.fsum(share * math.fsum(b.p[:index]) for index, share in enumerate(a.p))
     equal = math.fsum(one * other for one, other in zip(a.p, b.p, strict=True))
     return Verdict(min(above + equal / 2, 1.0), 0.0, mass, raw | {"equal": equal})

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from cai.backends import bound_of
 from cai.constitution.model import Principle
 from cai.engine import LOWEST, Generate, Request, Sampling
-from cai.errors import InputError
+from cai.errors import ContextOverflow, InputError, PromptRefused
 from cai.judging.prompt import PromptFile
 from cai.records import Comparison, Messages, Vote, content_hash
 from cai.yamlfile import StrictModel
@@ -71,7 +71,8 @@ class Judge(Protocol):
     def unit(self) -> str: ...
 
     def __call__(self, item: Any, question: Question, generate: Generate) -> Coroutine[Any, Any, tuple[Vote, ...]]:
-        """The votes on one item. A verdict that cannot be read is a vote with an `error`, never a probability.
+        """The votes on one item. A verdict that cannot be read is a vote with an `error`, never a probability; what the
+        backend said of it is its `detail`, in `raw`.
 
         Raises:
             BackendError: a model did not answer.
@@ -142,7 +143,8 @@ async def score(messages: Messages, choices: tuple[str, ...], generate: Generate
     """The probability of each of `choices` as the next token, in one forward pass.
 
     Raises:
-        ContextOverflow, BackendError: from the backend.
+        PromptRefused: the backend lives, and does not take this prompt; see `refused`.
+        BackendError: from the backend.
     """
     request = Request(messages, Sampling(max_tokens=1, temperature=0.0), seed=0, model=model, choices=choices)
     completion = await generate(request)
@@ -219,7 +221,8 @@ def judge_id(
     *,
     exclude: Iterable[str] = (),
 ) -> str:
-    """Hash of what a judge's votes depend on; where the prompt file lies and what it notes are not part of it.
+    """Hash of what a judge's votes depend on; where the prompt file lies, what it notes, and which role of a recipe the
+    model has are not part of it.
 
     Args:
         models: fingerprints of the models; or ids of inner judges, and whatever else decides.
@@ -227,11 +230,24 @@ def judge_id(
     """
     said = prompt.model_dump(mode="json", exclude={"notes", "name"}) if prompt else None
     options = config.model_dump(mode="json", exclude={"prompt", *exclude})
+    if "model" in options:  # the fingerprint says which; the default's name keeps the ids of stored votes
+        options["model"] = "judge"
     return content_hash(name, options, said, list(models), length=16)
+
+
+def refused(error: PromptRefused) -> str:
+    """Why there is no verdict where the backend did not take the prompt.
+
+    It is a vote without a verdict, and not the end of the group: one answer that a server's filter refuses would take
+    the verdicts on all the others with it, and what is refused is no fair draw of the answers.
+    """
+    return TOO_LONG if isinstance(error, ContextOverflow) else REFUSED
 
 
 TOO_LONG = "too_long"
 """The prompt does not fit in the model's context."""
+REFUSED = "refused"
+"""The backend refuses the prompt: a server's filter, or a chat template."""
 LOW_MASS = "low_mass"
 """The model gave the offered answers together less probability than `min_mass`."""
 FEW_SAMPLES = "few_samples"

@@ -77,6 +77,9 @@ class PromptFile(StrictModel):
     def _choices(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(value) < 2 or len(set(value)) < len(value) or not all(choice.strip() for choice in value):
             raise ValueError("give at least two different choices, none blank")
+        for choice in value:
+            if choice != choice.strip():
+                raise ValueError(f"write {choice.strip()!r} for {choice!r}; a blank before a choice is read as well")
         return value
 
     @model_validator(mode="after")
@@ -89,13 +92,21 @@ class PromptFile(StrictModel):
         return self
 
     def check(self, where: str, needed: Iterable[str], optional: Iterable[str] = ()) -> None:
-        """Refuse a file without a slot that the judge fills, or with one that it does not know.
+        """Refuse a file without a slot that the judge fills, with one that it does not know, or with one elsewhere than
+        in `user`, the only text in which they are filled.
 
         Raises:
             InputError: names the slot.
         """
         slots, needed = set(SLOT.findall(self.user)), set(needed)
         known = sorted(needed | set(optional))
+        for name in ("system", "reply", "reason", "verdict"):
+            for slot in SLOT.findall(getattr(self, name)):
+                raise InputError(
+                    f"the slot {{{slot}}} stands in `{name}`, where none is filled",
+                    where=where,
+                    mend="put it in `user`",
+                )
         for slot in sorted(slots - set(known)):
             raise InputError(f"unknown slot {{{slot}}}{yamlfile.nearest(slot, known)}", where=where)
         for slot in sorted(needed - slots):

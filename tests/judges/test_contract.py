@@ -15,8 +15,8 @@ import pytest
 
 from cai import plugins
 from cai.backends import scripted
-from cai.engine import Engine, Generate
-from cai.errors import BackendError, InputError
+from cai.engine import Completion, Engine, Generate, Request
+from cai.errors import BackendError, InputError, PromptRefused
 from cai.judging import Judge, Question
 from cai.judging.prompt import load_prompt
 from cai.records import Group, Vote
@@ -95,6 +95,16 @@ def test_its_id_names_all_that_its_votes_depend_on(name: str, made: Judge) -> No
     assert len(ids) == len(NAMES)
 
 
+@pytest.mark.parametrize("name", ["cot", "listwise", "logprob", "rating"], indirect=True)
+def test_its_id_says_which_model_and_not_what_a_recipe_calls_it(name: str, made: Judge) -> None:
+    models = {"judge": "model@2", "careful": "model@1"}
+    called = judge(name, models=models, model="careful")
+    assert (called.id, called.kind) == (made.id, made.kind)
+    members = [{"method": name, "name": "one"}, {"method": name, "name": "other", "model": "careful"}]
+    with pytest.raises(InputError, match="are the same judge"):
+        judge("panel", models=dict.fromkeys(models, "model@1"), members=members)
+
+
 def test_the_run_s_seed_is_part_of_its_id_only_where_it_draws() -> None:
     def moved(name: str, **options: Any) -> bool:
         return judge(name, seed=1, **options).id != judge(name, seed=2, **options).id
@@ -164,6 +174,28 @@ def test_a_prompt_that_does_not_fit_is_a_failure_and_no_probability(made: Judge)
     votes = votes_on(made, group(*TEXTS), Fake(context=100))
     assert {vote.error for vote in votes} <= {"too_long", "unconnected"}
     assert all(vote.p_a is None for vote in votes)
+
+
+def test_a_prompt_that_is_refused_costs_no_other_verdict_of_its_group(made: Judge) -> None:
+    answers = Fake()
+
+    async def filtered(request: Request) -> Completion:
+        if any(TEXTS[2] in message.content for message in request.prompt if not isinstance(message, str)):
+            raise PromptRefused("a filter does not like it", where="server")
+        return await answers(request)
+
+    of = group(*TEXTS)
+    votes = votes_on(made, of, filtered)
+    assert {vote.comparison_id for vote in votes} == {pair.id for pair in of.comparisons()}
+    spoilt = {pair.id for pair in of.comparisons() if TEXTS[2] in (pair.a.text, pair.b.text)}
+    refused = [vote for vote in votes if vote.error == "refused"]
+    assert refused
+    assert all("server: a filter does not like it" in vote.raw["detail"] for vote in refused)
+    if made.name != "listwise":  # which shows all of them at once
+        assert {vote.comparison_id for vote in refused} <= spoilt
+        assert {vote.comparison_id for vote in votes if vote.p is not None} >= {
+            pair.id for pair in of.comparisons() if pair.id not in spoilt
+        }
 
 
 def test_a_model_that_fails_fails_the_row(made: Judge) -> None:

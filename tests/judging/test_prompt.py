@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cai.errors import InputError
 from cai.judging import Question
 from cai.judging.prompt import PromptFile, load_prompt
+from cai.judging.quoting import PAIR_SLOTS
 from cai.records import Message
 from cai.yamlfile import InvalidFile
 from tests.judges.fakes import ANSWER, Fake, by_worth, group, judge, run
@@ -45,6 +47,22 @@ def test_an_example_must_fill_every_slot(tmp_path: Path) -> None:
         file(tmp_path, "\n  - prompt: Hi\n    reply: It is A\n")
     one = "\n  - {prompt: Hi, answers: [ho], reply: '7'}\n"
     assert file(tmp_path, one, "{conversation} {answer} {question}").few_shot[0].filled("?")["answer"] == "ho"
+
+
+@pytest.mark.parametrize("name", ["system", "reply", "reason", "verdict"])
+def test_a_slot_where_none_is_filled_is_refused(tmp_path: Path, name: str) -> None:
+    kept = load_prompt("cot")
+    kept.check("mine", PAIR_SLOTS, ("mark",))
+    wrong = kept.model_copy(update={name: 'Say {"verdict"} of {question}: '})
+    with pytest.raises(InputError, match=rf"mine: the slot {{question}} stands in `{name}`, .*put it in `user`"):
+        wrong.check("mine", PAIR_SLOTS, ("mark",))
+
+
+def test_a_choice_with_a_blank_around_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nuser: '{question}'\nquestion: Which?\nchoices: [' A', ' B']\n")
+    with pytest.raises(InvalidFile, match="write 'A' for ' A'; a blank before a choice is read as well"):
+        load_prompt(str(path))
 
 
 def test_the_shipped_examples_teach_no_slot_and_no_length() -> None:
