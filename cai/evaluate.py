@@ -257,9 +257,18 @@ def _verdicts(folder: Path, pairs: Path) -> dict[str, float]:
 
 
 def try_principles(
-    bench: Bench, principles: Sequence[Principle], work: Work, report: Reporter, *, margin: float
+    bench: Bench,
+    principles: Sequence[Principle],
+    work: Work,
+    report: Reporter,
+    *,
+    margin: float,
+    out: Path | None = None,
 ) -> list[Tested]:
     """Put every example of every principle to the judge, by the principle's question and by the general one.
+
+    Args:
+        out: folder that keeps every answer, so that nothing is asked twice.
 
     Raises:
         CaiError, KeyboardInterrupt: as `judged`. InputError: an example whose two answers are the same,
@@ -275,7 +284,9 @@ def try_principles(
     asked: list[tuple[LabelledPair, tuple[Question, ...]]] = []
     for principle, _, pair in tried:
         asked += [(pair, (question_of(principle),)), (pair, (Question(),))]
-    outcomes = judged(bench, asked, work, report) if asked else []
+    with Lock(out) if out else contextlib.nullcontext():
+        log = out / "requests.jsonl" if out else None
+        outcomes = judged(bench, asked, work, report, log=log) if asked else []
     by_principle: dict[str, list[Any]] = {}
     for (principle, example, _), ours, general in zip(tried, outcomes[::2], outcomes[1::2], strict=True):
         by_principle.setdefault(principle.id, []).append((example, ours, general))

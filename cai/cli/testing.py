@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ EPILOG = examples(
     ("cai constitution test default --model FOLDER", "every principle of a constitution"),
     ("cai constitution test principles/mine.yaml --model FOLDER", "one principle"),
     ("cai constitution test default --model FOLDER --strict", "exit 1 if a principle does nothing or the opposite"),
+    ("cai constitution test default --model FOLDER --out runs/test", "resumable; after an edit only what changed"),
     ("cai constitution test default --backend scripted", "rehearse without a model"),
 )
 
@@ -41,6 +43,13 @@ def command(
         bool, typer.Option("--strict", help="Exit 1 if a principle does nothing, the opposite, or gets no verdict.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of judges that draw.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder that keeps every answer: resumable, and an edited principle asks only its own.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask a judge each principle's question about the principle's own examples, in both orders.
@@ -58,7 +67,8 @@ def command(
     bench = asking.prepare(setting)
     work = asking.Work()
     found = interruptible(
-        lambda report: evaluate.try_principles(bench, principles, work, report, margin=margin), resumable=False
+        lambda report: evaluate.try_principles(bench, principles, work, report, margin=margin, out=out),
+        resumable=out is not None,
     )
     from cai.evals.principles import ADDS_NOTHING, FAULTS
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from cai import evaluate
 from cai.cli.main import app
 
 QUESTION = "Which answer is plainer?"
@@ -136,3 +137,23 @@ def test_examples_that_are_the_same_are_refused(here: Path) -> None:
     for name in ("same", ""):  # of one principle, or of all
         assert "principles/same.yaml:4:" in (told := attempt(*filter(None, [name]), code=2).stderr)
         assert "the two answers of the example are the same" in told
+
+
+def test_a_folder_keeps_the_answers_and_an_edited_principle_asks_only_its_own(here: Path) -> None:
+    def fresh() -> int:
+        return int(told("mine", "--out", "kept")["usage"]["fresh_requests"])
+
+    assert fresh() > 0
+    assert fresh() == 0
+    path = here / "principles" / "loud.yaml"
+    path.write_text(path.read_text().replace("Which is louder?", "Which is the louder one?"))
+    assert fresh() == 2 * 2  # two examples, both orders
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "judged", stopped)
+    assert "nothing is kept (--out FOLDER makes it resumable)" in attempt("mine", code=130).stderr
+    assert "every answer is kept, and the same command goes on" in attempt("mine", "--out", "kept", code=130).stderr
