@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cai.constitution.load import Bound
 from cai.constitution.model import Principle
+from cai.constitution.words import WORD
 
 THRESHOLD = 0.8
 """Share of words in common, in order, from which two principles count as near-duplicates.
@@ -21,9 +22,9 @@ more; Jaccard measures over word bi- and trigrams separated the two less well.
 
 
 def words(principle: Principle) -> list[str]:
-    """What the principle says, as lower-case words: all that a model can be given of it."""
+    """What the principle says, as lower-case words (see `WORD`): all that a model can be given of it."""
     said = (principle.asks, principle.critique, principle.revision, principle.judge)
-    return re.findall(r"\w+", " ".join(said).lower())
+    return re.findall(WORD, " ".join(said).lower())
 
 
 def similarity(a: Sequence[str], b: Sequence[str], *, at_least: float = 0.0) -> float:

@@ -17,7 +17,7 @@ from cai.constitution.exchange import (
     load_format,
     save,
 )
-from cai.constitution.formats.base import unwrap, wrapped
+from cai.constitution.formats.base import title_of, unwrap, wrapped
 from cai.constitution.lint import lint
 from cai.constitution.model import FewShot, Templates, Turn
 from cai.errors import InputError
@@ -183,6 +183,19 @@ def test_a_chat_that_no_template_takes_is_refused_by_its_place(tmp_path: Path) -
     source = write(tmp_path / "hf.json", HUGGING | {"system_chat": [CHAT, chat]})
     with pytest.raises(InputError, match=r"hf\.json: system_chat\[1\]: user and assistant must take turns"):
         import_constitution([source], "huggingface")
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("Is it kind?", "Is it kind?"),
+        ("word " * 20, " ".join(["word"] * 11) + " …"),
+        ("请指出\n" + "助手" * 40, "请指出 …"),
+        ("助手" * 40, "助手" * 29 + "助…"),
+    ],
+)
+def test_a_title_is_the_beginning_of_the_text(text: str, title: str) -> None:
+    assert title_of(text) == title
 
 
 def test_a_file_without_chats_gets_none(tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def test_all_that_a_model_can_be_given_counts(make: Make) -> None:
     assert near_duplicates(make({"a": same, "b": told_apart}).principles) == []
 
 
+def test_in_a_script_without_blanks_characters_count_as_words(make: Make) -> None:
+    text = "请指出助手的上一个回答中所有居高临下或者解释了没有人问过的内容的地方。"
+    one = {"critique": text, "revision": "请改写这个回答，使它像一个成年人对另一个成年人说话。"}
+    other = {"critique": "请找出上一条回复里不属实的说法，并说明正确的是什么。", "revision": "请改正其中的错误。"}
+    copy = {**one, "critique": text.replace("所有", "任何")}
+    pairs = near_duplicates(make({"one": one, "other": other, "copy": copy}).principles)
+    assert [(a.id, b.id) for a, b, _ in pairs] == [("one", "copy")]
+    assert words(make({"a": {"critique": "用Python 3写。"}}).principles[0].principle)[:4] == ["用", "python", "3", "写"]
+
+
 @given(st.lists(st.sampled_from("abcdef"), max_size=12), st.lists(st.sampled_from("abcdef"), max_size=12))
 def test_similarity_is_symmetric_bounded_and_its_short_cut_is_exact(a: list[str], b: list[str]) -> None:
     value = similarity(a, b)

@@ -97,8 +97,10 @@ def slug(text: str, taken: Collection[str]) -> str:
 
 
 def title_of(text: str) -> str:
-    """A title for a principle that came without one: its first words."""
-    return textwrap.shorten(text, 60, placeholder=" …")
+    """A title for a principle that came without one: its first words, or characters where no word ends in time."""
+    placeholder = " …"
+    title = textwrap.shorten(text, 60, placeholder=placeholder)
+    return title if title != placeholder.strip() else f"{' '.join(text.split())[:59]}…"
 
 
 def kept(source: Mapping[str, Any], format: str) -> dict[str, Any]:
