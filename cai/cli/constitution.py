@@ -119,6 +119,12 @@ def diff(
             f"{run}: {touched.rows_changed} of {touched.rows} rows change, "
             f"{touched.rounds_changed} of {touched.rounds} revision rounds are generated anew"
         )
+        if touched.comparisons:
+            also = "whose answers change" + (" or that draw another principle" if touched.redrawn else "")
+            print(
+                f"{run}: {touched.comparisons_changed} of {touched.comparisons} comparisons are judged by a question "
+                f"that is worded otherwise; those {also} are judged anew too, and not counted"
+            )
 
 
 @app.command(epilog=examples(("cai constitution schema --write schema", "for editors that complete and check YAML")))

@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from cai.constitution.load import Constitution
+from cai.constitution.words import WORD
 from cai.constitution.writing import plain
 
-WORDING = ("title", "asks", "critique", "revision", "judge", "axis", "tags", "examples", "notes")
+WORDING = ("title", "asks", "critique", "revision", "judge", "axis", "tags", "examples", "notes", "version")
+ABOUT = {"title", "description", "version"}
+"""What a constitution says of itself; no model sees it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Diff:
         added, removed: ids of principles.
         reworded: id -> changed field -> change, of principles in both.
         reweighted, relevelled: id -> change.
+        about: field of `ABOUT` -> change.
         reordered: the principles in both stand in another order.
         levels: the levels themselves changed.
         few_shot: index -> change.
@@ -38,6 +42,7 @@ class Diff:
 
     old: str
     new: str
+    about: Mapping[str, Change]
     added: tuple[str, ...]
     removed: tuple[str, ...]
     reworded: Mapping[str, Mapping[str, Change]]
@@ -51,7 +56,7 @@ class Diff:
 
     @property
     def same(self) -> bool:
-        """Nothing differs but, perhaps, the name."""
+        """Nothing differs but, perhaps, the name, and what an import keeps for the export (`source`)."""
         return not any(value for key, value in vars(self).items() if key not in ("old", "new"))
 
     def row(self) -> dict[str, Any]:
@@ -64,6 +69,7 @@ class Diff:
             "old": self.old,
             "new": self.new,
             "same": self.same,
+            "about": {field: asdict(change) for field, change in self.about.items()},
             "added": list(self.added),
             "removed": list(self.removed),
             "reworded": [
@@ -96,6 +102,7 @@ def diff(old: Constitution, new: Constitution) -> Diff:
     return Diff(
         old=old.name,
         new=new.name,
+        about=_changes(*(c.file.model_dump(mode="json", include=ABOUT) for c in (old, new))),
         added=tuple(name for name in after if name not in before),
         removed=tuple(name for name in before if name not in after),
         reworded={name: fields for name, fields in reworded.items() if fields},
@@ -119,7 +126,7 @@ def word_diff(old: str, new: str) -> list[tuple[Literal["same", "old", "new"], s
 
     Joining the `same` and `old` runs gives `old`, joining the `same` and `new` runs gives `new`.
     """
-    before, after = (re.findall(r"\s+|\w+|[^\w\s]", text) for text in (old, new))
+    before, after = (re.findall(rf"\s+|{WORD}|[^\w\s]", text) for text in (old, new))
     runs: list[tuple[Literal["same", "old", "new"], str]] = []
     for op, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if op == "equal":

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cai import yamlfile
-from cai.constitution.diff import diff
+from cai.constitution.diff import Change, diff
 from cai.constitution.draw import draw
 from cai.constitution.find import SNAPSHOT
 from cai.constitution.load import Bound, Constitution, read_snapshot
 from cai.errors import InputError
-from cai.records import Prompt, Response
+from cai.records import Prompt, Response, Vote
 from cai.store import read_rows
 
 
@@ -22,6 +22,11 @@ class Effect:
     """Prompts (`rows`) and revision rounds of a run, and how many of each come out differently.
 
     Attributes:
+        comparisons: that a judge was asked about, by the run's `votes.jsonl`.
+        comparisons_changed: those for which a question about a principle is worded otherwise. Not those whose answers
+            change: they are judged anew too.
+        redrawn: principles take part in judging otherwise, so that some comparisons are asked about others than before;
+            how many is not counted.
         strange: rounds whose recorded principles are not those that the old constitution would draw.
         other: whether the run keeps a constitution that says other things than the old one. Either way the run was made
             with another constitution than the one compared, and the counts are not what `--update` would do.
@@ -31,16 +36,15 @@ class Effect:
     rows_changed: int
     rounds: int
     rounds_changed: int
+    comparisons: int = 0
+    comparisons_changed: int = 0
+    redrawn: bool = False
     strange: int = 0
     other: bool = False
 
-    def row(self) -> dict[str, int]:
-        return {
-            "rows": self.rows,
-            "rows_changed": self.rows_changed,
-            "rounds": self.rounds,
-            "rounds_changed": self.rounds_changed,
-        }
+    def row(self) -> dict[str, Any]:
+        """JSON object."""
+        return asdict(self)
 
 
 def as_used(constitution: Constitution, run: Path) -> Constitution:
@@ -57,11 +61,12 @@ def as_used(constitution: Constitution, run: Path) -> Constitution:
 def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
     """What going from `old` to `new`, each `as_used`, would change of the run in the folder `run`.
 
-    Reads `responses.jsonl`, the hash in `constitution.json`, from `recipe.yaml` also what is shown: whether there are
-    critiques (without, their wording reaches no model) and how many worked examples; where the edit can move draws also
-    its `seed` and `revise.principles_per_critique`, and `prompts.jsonl` (the prompts' overrides). A round changes when
-    its draw, the wording of a principle that it drew, or the frame around them changes, or when an earlier round of its
-    prompt did, since it revises that one's answer. Memory: one small entry a prompt.
+    Reads `responses.jsonl`, `votes.jsonl` where there is one, the hash in `constitution.json`, from `recipe.yaml` also
+    what is shown: whether there are critiques (without, their wording reaches no model) and how many worked examples;
+    where the edit can move draws also its `seed` and `revise.principles_per_critique`, and `prompts.jsonl` (the
+    prompts' overrides). A round changes when its draw, the wording of a principle that it drew, or the frame around
+    them changes, or when an earlier round of its prompt did, since it revises that one's answer. Memory: one small
+    entry a prompt and a comparison.
 
     Raises:
         InputError: a file is missing or is not what it has to be.
@@ -105,14 +110,42 @@ def effect(old: Constitution, new: Constitution, run: Path) -> Effect:
     if everything:
         # Only the system prompt also reaches the drafts; a prompt without revisions keeps its draft otherwise.
         first = {key: 0 for key, mask in rounds_of.items() if changes.system_prompt or mask >> 1}
+    comparisons, reworded, redrawn = _judging(old, new, changes.reworded, run)
     return Effect(
         rows=len(rounds_of),
         rows_changed=len(first),
         rounds=sum((mask >> 1).bit_count() for mask in rounds_of.values()),
         rounds_changed=sum((rounds_of[key] >> max(start, 1)).bit_count() for key, start in first.items()),
+        comparisons=comparisons,
+        comparisons_changed=reworded,
+        redrawn=redrawn,
         strange=strange,
         other=_hash(run) not in ("", old.hash),
     )
+
+
+def _judging(
+    old: Constitution, new: Constitution, reworded: Mapping[str, Mapping[str, Change]], run: Path
+) -> tuple[int, int, bool]:
+    """`comparisons`, `comparisons_changed` and `redrawn` of the effect."""
+    judged: set[str] = set()
+    changed: set[str] = set()
+    by_principle = by_axis = False
+    votes = run / "votes.jsonl"
+    for number, row in enumerate(read_rows(votes) if votes.is_file() else (), start=1):
+        vote = Vote.from_row(row, where=f"{votes}:{number}")
+        # A vote without an order is of answers that were rated one by one, or follows from other votes.
+        asked = "judge" if vote.order or vote.raw.get("inferred") else "asks"
+        judged.add(vote.comparison_id)
+        by_principle = by_principle or bool(vote.principle_ids)
+        by_axis = by_axis or bool(vote.axis)
+        if any(asked in reworded.get(name, ()) for name in vote.principle_ids):
+            changed.add(vote.comparison_id)
+
+    def lots(constitution: Constitution) -> list[Any]:
+        return [_lot(b, by_axis and b.principle.axis) for b in constitution.judging]
+
+    return len(judged), len(changed), by_principle and sorted(lots(old)) != sorted(lots(new))
 
 
 def _hash(run: Path) -> str:
@@ -138,10 +171,12 @@ def _recipe(run: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
 
 def _lots(constitution: Constitution) -> list[Any]:
     """All that a draw depends on."""
-    return [
-        (b.id, b.weight, b.rank, b.level.overridable, sorted(b.principle.tags) if b.level.overridable else [])
-        for b in constitution.revising
-    ]
+    return [_lot(b, b.rank) for b in constitution.revising]
+
+
+def _lot(bound: Bound, *more: Any) -> tuple[Any, ...]:
+    aside = bound.level.overridable
+    return (bound.id, bound.weight, *more, aside, sorted(bound.principle.tags) if aside else [])
 
 
 def _draws(run: Path) -> Callable[[Constitution, str, int], tuple[Bound, ...]]:

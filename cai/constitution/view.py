@@ -77,6 +77,7 @@ def difference(changes: Diff) -> Group:
 def _lines(changes: Diff) -> Iterator[Text]:
     if changes.same:
         yield Text("no differences")
+    yield from _texts("changed", changes.about)
     for style, what, ids in (("green", "added", changes.added), ("red", "removed", changes.removed)):
         for name in ids:
             yield Text(f"{what} {name}", style=style)
@@ -106,4 +107,4 @@ def _texts(what: str, fields: Mapping[str, Change]) -> Iterator[Text]:
 def _plain(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else dump(value)
+    return dump(value) if isinstance(value, list | dict) else str(value)

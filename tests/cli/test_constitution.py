@@ -14,6 +14,8 @@ from cai.cli.constitution import app
 
 PRINCIPLE = "id: {name}\ntitle: {name}\ncritique: Is it {name}?\nrevision: Make it {name}.\njudge: Which is {name}?\n"
 
+UNJUDGED = {"comparisons": 0, "comparisons_changed": 0, "redrawn": False, "other": False}
+
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -97,7 +99,7 @@ def test_diff(project: Path) -> None:
     result = run("diff", "one", "two", "--run", "run", "--json")
     data = json.loads(result.stdout)
     assert data["reweighted"] == [{"id": "brief", "old": 1.0, "new": 3.0}]
-    assert data["run"] == {"rows": 1, "rows_changed": 1, "rounds": 1, "rounds_changed": 1}
+    assert data["run"] == {"rows": 1, "rows_changed": 1, "rounds": 1, "rounds_changed": 1, "strange": 1} | UNJUDGED
     assert "1 rounds of run were not drawn from one" in result.stderr
     assert "1 of 1 rows change" in run("diff", "one", "two", "--run", "run").stdout
     assert "run" not in json.loads(run("diff", "one", "one", "--json").stdout)
@@ -133,13 +135,51 @@ def test_diff_of_a_real_run_counts_what_running_again_changes(project: Path) -> 
     after = texts("after")
     changed = [key for key in before if before[key] != after.get(key)]
     assert result.stderr == ""
-    assert json.loads(result.stdout)["run"] == {
-        "rows": len({prompt for prompt, _ in before}),
-        "rows_changed": len({prompt for prompt, _ in changed}),
-        "rounds": sum(number > 0 for _, number in before),
-        "rounds_changed": len(changed),
-    }
+    assert (
+        json.loads(result.stdout)["run"]
+        == {
+            "rows": len({prompt for prompt, _ in before}),
+            "rows_changed": len({prompt for prompt, _ in changed}),
+            "rounds": sum(number > 0 for _, number in before),
+            "rounds_changed": len(changed),
+            "strange": 0,
+        }
+        | UNJUDGED
+    )
     assert 0 < len(changed) < len(before) / 2
+
+
+def test_diff_of_a_judged_run_counts_the_questions_that_are_asked_anew(project: Path) -> None:
+    from cai.cli.main import app as cai
+
+    prompts = [json.dumps({"prompt": f"Question {i}?"}) for i in range(20)]
+    (project / "prompts.jsonl").write_text("\n".join(prompts) + "\n")
+    (project / "demo.yaml").write_text(
+        "name: demo\nconstitution: constitution/one.yaml\nprompts:\n  - path: prompts.jsonl\n"
+        "models:\n  policy: {backend: scripted}\nsample: {sources: [{count: 2}]}\njudge: {}\n"
+    )
+    command = ["run", "demo.yaml", "--json"]
+
+    def asked() -> int:
+        rows = map(json.loads, (project / "runs/demo/requests.jsonl").read_text().splitlines())
+        return sum(bool(row.get("choices") or row.get("choice_logprobs")) for row in rows)
+
+    result = CliRunner().invoke(cai, command)
+    assert result.exit_code == 0, result.output
+    before = asked()
+    (project / "principles" / "kind.yaml").write_text(PRINCIPLE.format(name="kind").replace("Which is", "Which one is"))
+    told = json.loads(run("diff", "runs/demo", "one", "--run", "runs/demo", "--json").stdout)["run"]
+    text = run("diff", "runs/demo", "one", "--run", "runs/demo").stdout
+    assert (told["rows_changed"], told["redrawn"]) == (0, False)
+    said = f"{told['comparisons_changed']} of {told['comparisons']} comparisons are judged by a question that is worded"
+    assert said in text
+    result = CliRunner().invoke(cai, [*command, "--update"])
+    assert result.exit_code == 0, result.output
+    assert 0 < told["comparisons_changed"] < told["comparisons"]
+    assert asked() - before == 2 * told["comparisons_changed"]  # both orders
+    # And where another principle takes part.
+    (project / "constitution" / "one.yaml").write_text("name: one\nprinciples: [{id: kind}]\n")
+    assert "or that draw another principle" in run("diff", "runs/demo", "one", "--run", "runs/demo").stdout
 
 
 def test_diff_of_a_run_whose_recipe_gives_the_system_prompt_sees_none_changed(project: Path) -> None:

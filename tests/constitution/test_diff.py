@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cai.constitution.diff import diff, word_diff
+from cai.constitution.diff import Change, diff, word_diff
 from cai.constitution.model import FewShot, Templates
 from cai.constitution.view import difference, summary, table
 
@@ -27,6 +29,17 @@ def test_equal_constitutions_do_not_differ(make: Make) -> None:
     changes = diff(make(["a", "b"]), make(["a", "b"], name="renamed"))
     assert changes.same
     assert shown(difference(changes)) == "no differences\n"
+
+
+@pytest.mark.parametrize(("key", "value"), [("title", "Other"), ("description", "d"), ("version", 2)])
+def test_what_a_constitution_says_of_itself_is_a_difference(make: Make, key: str, value: Any) -> None:
+    old = make(["a"])
+    changes = diff(old, replace(old, file=old.file.model_copy(update={key: value})))
+    assert not changes.same
+    assert changes.row()["about"] == {key: {"old": getattr(old.file, key), "new": value}}
+    assert shown(difference(changes)).startswith(f"changed, {key}: ")
+    reworded = diff(old, make({"a": {"version": 2}})).reworded
+    assert {name: dict(fields) for name, fields in reworded.items()} == {"a": {"version": Change(1, 2)}}
 
 
 def test_every_kind_of_change_is_named(make: Make) -> None:
@@ -47,6 +60,7 @@ def test_every_kind_of_change_is_named(make: Make) -> None:
         "old": "test",
         "new": "test",
         "same": False,
+        "about": {},
         "added": ["more"],
         "removed": ["gone"],
         "reworded": [{"id": "a", "fields": {"critique": {"old": "Critique a.", "new": "Critique a well."}}}],
@@ -71,7 +85,7 @@ def test_every_kind_of_change_is_named(make: Make) -> None:
         assert line in text.splitlines()
 
 
-@given(st.text(st.sampled_from("ab, .\n")), st.text(st.sampled_from("ab, .\n")))
+@given(st.text(st.sampled_from("ab, .\n助手ไม่")), st.text(st.sampled_from("ab, .\n助手ไม่")))
 def test_a_word_diff_holds_both_texts(old: str, new: str) -> None:
     runs = word_diff(old, new)
     assert "".join(text for kind, text in runs if kind != "new") == old
@@ -84,6 +98,12 @@ def test_a_word_diff_marks_words_not_letters() -> None:
         ("old", "kindly"),
         ("new", "briefly"),
         ("same", "."),
+    ]
+    assert word_diff("回答要真实。", "回答要简短。") == [  # no blanks: characters are the words
+        ("same", "回答要"),
+        ("old", "真实"),
+        ("new", "简短"),
+        ("same", "。"),
     ]
 
 

@@ -12,12 +12,14 @@ from cai.constitution.effect import as_used, effect
 from cai.constitution.load import Constitution
 from cai.constitution.model import FewShot, Templates
 from cai.errors import InputError
-from cai.records import Prompt, Response
+from cai.records import Prompt, Response, Vote
 
 from .conftest import Make
 
 ROUNDS = 3
 NAMES = [f"p{i}" for i in range(8)]
+UNJUDGED = {"comparisons": 0, "comparisons_changed": 0, "redrawn": False, "strange": 0, "other": False}
+"""Of a run without a judge, and of the constitution that it was made with."""
 
 
 def write_run(
@@ -67,7 +69,7 @@ def expected(changed: dict[str, list[bool]]) -> dict[str, int]:
 def test_no_change_changes_nothing(make: Make, tmp_path: Path) -> None:
     write_run(tmp_path, make(NAMES))
     other = make({name: {"title": "Other", "judge": "Which?", "notes": "n"} for name in NAMES})
-    assert effect(make(NAMES), other, tmp_path).row() == {
+    assert effect(make(NAMES), other, tmp_path).row() == UNJUDGED | {
         "rows": 300,
         "rows_changed": 0,
         "rounds": 900,
@@ -80,7 +82,7 @@ def test_rewording_one_principle_changes_what_drew_it_and_what_came_after(make: 
     (tmp_path / "recipe.yaml").unlink()  # no draw can have moved, so none is made
     new = make({name: {"revision": "Otherwise."} if name == "p3" else {} for name in NAMES})
     got = effect(make(NAMES), new, tmp_path).row()
-    assert got == expected({key: ["p3" in ids for ids in rounds] for key, rounds in drawn.items()})
+    assert got == UNJUDGED | expected({key: ["p3" in ids for ids in rounds] for key, rounds in drawn.items()})
     # DESIGN.md: with n principles, the mean over r of 1 - (1 - 1/n)^r of the rounds.
     share = sum(1 - (1 - 1 / 8) ** r for r in range(1, ROUNDS + 1)) / ROUNDS
     assert got["rounds_changed"] / got["rounds"] == pytest.approx(share, abs=0.05)
@@ -104,7 +106,7 @@ def test_moved_draws_are_found_by_drawing_again(make: Make, tmp_path: Path, edit
         key: [ids != after[key][r] or told in ids for r, ids in enumerate(rounds)] for key, rounds in before.items()
     }
     got = effect(old, new, tmp_path)
-    assert got.row() == expected(changed)
+    assert got.row() == UNJUDGED | expected(changed)
     assert got.strange == 0
     assert (got.rounds_changed > 0) == (edit != "relevel" or count == 2)
 
@@ -116,7 +118,7 @@ def test_overrides_of_the_prompts_count(make: Make, tmp_path: Path) -> None:
     after = write_run(tmp_path / "again", new, override="tone")
     got = effect(old, new, tmp_path)
     changed = {key: [a != b for a, b in zip(rounds, after[key], strict=True)] for key, rounds in before.items()}
-    assert got.row() == expected(changed)
+    assert got.row() == UNJUDGED | expected(changed)
     assert got.strange == 0
 
 
@@ -130,7 +132,7 @@ def test_overrides_of_the_prompts_count(make: Make, tmp_path: Path) -> None:
 )
 def test_a_changed_frame_changes_everything(make: Make, tmp_path: Path, parts: dict[str, object]) -> None:
     write_run(tmp_path, make(NAMES), rows=20)
-    assert effect(make(NAMES), make(NAMES, **parts), tmp_path).row() == {
+    assert effect(make(NAMES), make(NAMES, **parts), tmp_path).row() == UNJUDGED | {
         "rows": 20,
         "rows_changed": 20,
         "rounds": 60,
@@ -226,6 +228,69 @@ def test_without_critiques_their_wording_changes_nothing(make: Make, tmp_path: P
     assert [effect(old, new, tmp_path).rounds_changed for new in edits.values()] == [0, 0, 0]
     revision = make({name: {"revision": "Make it kind."} for name in NAMES}, few_shot=old.few_shot)
     assert effect(old, revision, tmp_path).rounds_changed == 60
+
+
+def judged(folder: Path, *votes: tuple[str, str, str, dict[str, bool]], axis: str = "") -> None:
+    """The votes of a run: comparison, principle, order, what was read."""
+    lines = [
+        Vote(
+            id=str(number),
+            comparison_id=comparison,
+            group_id="g",
+            judge="j",
+            judge_id="1",
+            principle_ids=(principle,) if principle else (),
+            axis=axis,
+            order=order,
+            p_a=0.5,
+            raw=raw,
+        ).row()
+        for number, (comparison, principle, order, raw) in enumerate(votes)
+    ]
+    (folder / "votes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_reworded_questions_change_the_comparisons_they_were_asked_about(make: Make, tmp_path: Path) -> None:
+    asked = {name: {"judge": f"Is it {name}?", "asks": f"Be {name}."} for name in NAMES[:3]}
+    old = make(asked)
+    write_run(tmp_path, old, rows=3)
+    both = [("c1", "p0", order, {}) for order in ("ab", "ba")]
+    judged(tmp_path, *both, ("c2", "p1", "ab", {}), ("c3", "p0", "", {}), ("c4", "p0", "", {"inferred": True}))
+
+    def changed(field: str) -> tuple[int, int, bool]:
+        got = effect(old, make({**asked, "p0": {**asked["p0"], field: "Otherwise."}}), tmp_path)
+        return got.comparisons_changed, got.comparisons, got.redrawn
+
+    assert changed("judge") == (2, 4, False)  # c1, and c4 that follows from such votes
+    assert changed("asks") == (1, 4, False)  # c3, where answers were rated one by one
+    assert changed("critique") == changed("title") == (0, 4, False)
+    (tmp_path / "votes.jsonl").write_text('{"schema": 1, "id": "x"}\n')
+    with pytest.raises(InputError, match=r"votes\.jsonl:1"):
+        changed("judge")
+
+
+def test_that_judging_draws_otherwise_is_said(make: Make, tmp_path: Path) -> None:
+    asked = {name: {"judge": f"Is it {name}?"} for name in NAMES[:3]}
+    old = make(asked)
+    write_run(tmp_path, old, rows=3)
+    edits = {
+        "weight": make({**asked, "p0": {**asked["p0"], "weight": 2}}),
+        "added": make({**asked, "new": {"judge": "Is it new?"}}),
+        "overridable": make({**asked, "p0": {**asked["p0"], "level": "default"}}),
+        "for critiques only": make({**asked, "new": {}}),
+        "axis": make({**asked, "p0": {**asked["p0"], "axis": "honest"}}),
+    }
+
+    def redrawn() -> list[str]:
+        return [name for name, new in edits.items() if effect(old, new, tmp_path).redrawn]
+
+    assert redrawn() == []  # nothing was judged
+    judged(tmp_path, ("c1", "", "ab", {}))
+    assert redrawn() == []  # by the general question
+    judged(tmp_path, ("c1", "p0", "ab", {}))
+    assert redrawn() == ["weight", "added", "overridable"]
+    judged(tmp_path, ("c1", "p0", "ab", {}), axis="harmless")
+    assert redrawn() == ["weight", "added", "overridable", "axis"]
 
 
 def test_a_line_being_written_and_a_row_written_twice_are_no_trouble(make: Make, tmp_path: Path) -> None:
