@@ -19,7 +19,7 @@ from cai.labels.table import VoteTable, votes_of
 from cai.pipeline.compared import read_preferences_of
 from cai.records import HumanLabel, Preference
 from cai.runs import RunFolder
-from cai.store import Lock, encode, read_rows, replacing
+from cai.store import Lock, encode, given_rows, replacing
 
 
 def judged(place: RunFolder) -> list[Preference]:
@@ -47,7 +47,7 @@ def items(place: RunFolder, only: Path | None = None) -> list[Item]:
     if only is None:
         return list(found.values())
     chosen: dict[str, Item] = {}
-    for number, row in enumerate(read_rows(only), start=1):
+    for number, row in given_rows(only):
         name = comparison_of(row)
         if name not in found:
             raise InputError(f"no comparison {name!r} in this run", where=f"{only}:{number}")
@@ -73,7 +73,7 @@ def further(place: RunFolder, path: Path) -> tuple[dict[str, int], dict[str, fro
         now.setdefault((label.comparison_id, label.axis), set()).add(label.annotator)
     more: dict[str, int] = {}
     spoke: dict[str, set[str]] = {}
-    for row in read_rows(path):
+    for _, row in given_rows(path):
         if row.get("stage") == "merge":
             name = comparison_of(row)
             key = name, str(row["input"].get("axis", ""))

@@ -198,7 +198,9 @@ class PairsFrom(StrictModel):
     name: str = Field("", description="Stands in reports; by default the path's last part.")
     path: str = Field("", description="Folder of `train` and `test`, or a file; blank: this run's preferences.")
     axes: tuple[str, ...] = Field((), description="Axes taken; empty: all.")
-    sources: tuple[str, ...] = Field((), description="ai, human, human+ai; empty: all.")
+    sources: tuple[str, ...] = Field(
+        (), description="ai, human, human+ai, label (of files that do not say whose labels they are); empty: all."
+    )
     weight: float = Field(1.0, gt=0, description="Of each of its rows in the loss.")
 
 

@@ -19,7 +19,7 @@ from cai.labels.page.addresses import link, reached_by
 from cai.labels.page.limits import plain
 from cai.labels.page.store import Store
 from cai.runs import RunFolder
-from cai.store import read_rows
+from cai.store import given_rows
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _check_mode(asked: Serving, axes: tuple[str, ...]) -> None:
 
 def _gold(path: Path, known: set[str], axes: tuple[str, ...]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(read_rows(path), start=1):
+    for number, row in given_rows(path):
         name, verdict = str(row.get("comparison_id", "")), row.get("verdict")
         axis = row.get("axis", axes[0] if len(axes) == 1 else None)
         if name not in known or verdict not in ("a", "b"):

@@ -253,7 +253,7 @@ def _digest(key: str) -> bytes:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file, streaming; a torn last line is left out (its writer was killed, or still writes).
+    """The rows of a JSONL file of ours, streaming; a torn last line is left out: its writer was killed, or writes.
 
     Raises:
         StoreError: the file cannot be read, or a line before the last is not a JSON object.
@@ -272,6 +272,29 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield row
     except OSError as error:
         raise _unreadable(error, path) from error
+
+
+def given_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a JSONL file that a user gave, streaming, each with its line's number; blank lines are skipped.
+
+    Many tools leave out the last newline: such a last line is a row like the others.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not a JSON object.
+    """
+    with readable(path, mend="check the path and the file's permissions"), path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("not an object")
+            except (ValueError, RecursionError) as error:
+                raise InputError(
+                    "not a JSON object", where=f"{path}:{number}", mend="write one JSON object a line"
+                ) from error
+            yield number, row
 
 
 @contextlib.contextmanager

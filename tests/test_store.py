@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cai import store
-from cai.errors import RunError, StoreError
-from cai.store import Lock, Log, encode, read_rows, replacing, write_json, write_text
+from cai.errors import InputError, RunError, StoreError
+from cai.store import Lock, Log, encode, given_rows, read_rows, replacing, write_json, write_text
 
 
 @pytest.fixture
@@ -311,6 +311,23 @@ def test_read_rows_names_a_bad_line(path: Path, line: bytes) -> None:
 def test_read_rows_of_nothing(path: Path) -> None:
     with pytest.raises(StoreError, match=r"log\.jsonl: cannot read: No such file or directory"):
         list(read_rows(path))
+
+
+def test_given_rows_end_without_a_newline_and_may_stand_apart(path: Path) -> None:
+    """As other tools and editors leave files; what of a log is torn is a row of a user's."""
+    path.parent.mkdir()
+    path.write_bytes(b'{"a": 1}\n\n  \r\n{"a": 2}\r\n{"a": 3}')
+    assert list(given_rows(path)) == [(1, {"a": 1}), (4, {"a": 2}), (5, {"a": 3})]
+
+
+@pytest.mark.parametrize("line", [b"x", b"[]", b"\xff", b'{"a": ', b"[" * 100_000])
+def test_given_rows_name_a_bad_line_the_last_too(path: Path, line: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b'\n{"a": 1}\n' + line)
+    with pytest.raises(InputError, match=r"log\.jsonl:3: not a JSON object"):
+        list(given_rows(path))
+    with pytest.raises(InputError, match="cannot read it: No such file"):
+        list(given_rows(path.with_name("none.jsonl")))
 
 
 # --- whole files -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from cai.errors import InputError
 from cai.modelfolder import strftime_now
 from cai.preferences import read_preferences
 from cai.records import Message, Messages, Preference, content_hash, messages_from
-from cai.store import read_rows
+from cai.store import given_rows
 
 SPLITS = ("train", "test")
 ENDS = (".jsonl", ".jsonl.gz", ".parquet")
@@ -104,12 +105,14 @@ def read_pairs(
         say: is told of the rows of a source that cannot be read.
 
     Raises:
-        InputError: a file cannot be read, nor any row of a source, nor one of our own; no pair is left, or two folders
-            differ in which split a prompt is in.
+        InputError: a file cannot be read, nor any row of a source, nor one of our own; a weight is not above 0; nothing
+            in a source is of the axes and sources asked for; no pair is left, or two folders differ in which split a
+            prompt is in.
     """
     if not sources:
         raise InputError("there are no preferences to train on", mend="run `cai judge`, or name `pairs` in the recipe")
-    groups: dict[str, dict[tuple[str, str], list[tuple[Preference, PairSource]]]] = {split: {} for split in SPLITS}
+    # In a file of others one id may stand for several prompts, whose answers must not be compared under the first.
+    groups: dict[str, dict[tuple[str, str, Messages], list[tuple[Preference, PairSource]]]] = {s: {} for s in SPLITS}
     told: dict[str, Counter[str]] = {}
     unreadable: list[list[InputError]] = [[] for _ in sources]
     folders = {n: list(_folder_rows(source, unreadable[n])) for n, source in enumerate(sources) if source.path.is_dir()}
@@ -117,9 +120,11 @@ def read_pairs(
     for number, source in enumerate(sources):
         counts = told.setdefault(source.name, Counter())
         before, bad = counts.total(), unreadable[number]
+        met, taken = Counter[str](), 0
         for split, row in folders[number] if number in folders else _file_rows(source, placed, bad):
             if (source.axes and row.axis not in source.axes) or (source.sources and row.source not in source.sources):
                 counts["another axis or source"] += 1
+                met[f"{row.source}/{row.axis or 'overall'}"] += 1
                 continue
             if row.p is None:
                 counts["without a verdict"] += 1
@@ -128,12 +133,19 @@ def read_pairs(
                 counts["ties dropped"] += 1
                 continue
             counts[split] += 1
-            groups[split].setdefault((source.name, _group(row)), []).append((row, source))
+            taken += 1
+            groups[split].setdefault((source.name, _group(row), row.messages), []).append((row, source))
         if bad:
             if counts.total() == before:
                 raise bad[0]
             counts["unreadable rows"] += len(bad)
             say(f"{len(bad)} rows of {source.name} cannot be read and are left out; the first: {bad[0]}")
+        if met and not taken:
+            raise InputError(
+                f"{source.name} has no row of the axes and sources that are asked for",
+                where=str(source.path),
+                mend=f"rows by source/axis: {', '.join(f'{name} {count}' for name, count in sorted(met.items()))}",
+            )
     parts = {split: tuple(_element(rows, hard) for rows in found.values()) for split, found in groups.items()}
     both = {e.prompt_id for e in parts["train"]} & {e.prompt_id for e in parts["test"]}
     if both:
@@ -160,6 +172,12 @@ def _read(source: PairSource, file: Path, unreadable: list[InputError]) -> Itera
     for row in read_preferences(file, broken=None if source.own else unreadable.append):
         if row.chosen == row.rejected:  # our own records are read as they stand
             raise InputError("chosen and rejected are the same text", where=f"{file}: preference {row.id}")
+        if not (row.weight > 0 and math.isfinite(row.weight)):  # below 0 the loss would teach the opposite
+            raise InputError(
+                f"weight {row.weight:g} is not a finite number above 0",
+                where=f"{file}: preference that begins {' '.join(row.messages[0].content.split())[:60]!r}",
+                mend="leave such rows out, or the column",
+            )
         yield row
 
 
@@ -220,13 +238,19 @@ def read_conversations(folder: Path) -> dict[str, list[Messages]]:
     Raises:
         InputError: no training split, or a row without `messages`, with its line.
     """
+    if not (folder / "train.jsonl").is_file():
+        raise InputError(
+            "has no train.jsonl" if folder.is_dir() else "no such folder",
+            where=str(folder),
+            mend="run `cai run` on the recipe first; other data go into train.jsonl and test.jsonl, rows with messages",
+        )
     found: dict[str, list[Messages]] = {}
     for split in SPLITS:
         path = folder / f"{split}.jsonl"
         if not path.is_file():
             continue
         rows = []
-        for number, row in enumerate(read_rows(path), start=1):
+        for number, row in given_rows(path):
             where = f"{path}:{number}"
             if "messages" not in row:
                 raise InputError(f"has no column messages, but {', '.join(map(str, row))[:80]}", where=where)
@@ -235,8 +259,8 @@ def read_conversations(folder: Path) -> dict[str, list[Messages]]:
                 raise InputError("does not end with an assistant's turn", where=where)
             rows.append(messages)
         found[split] = rows
-    if not found.get("train"):
-        raise InputError("the training split is empty", where=str(folder), mend="run `cai run` on the recipe first")
+    if not found["train"]:
+        raise InputError("train.jsonl has no row", where=str(folder), mend="no answer was fit to be trained on")
     return found
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,8 @@ def test_all_pairs_of_a_group_are_one_element(tmp_path: Path) -> None:
 
 
 def test_a_mixture_is_filtered_weighted_and_told(tmp_path: Path) -> None:
-    folder = write(tmp_path / "trl", preferences())
+    harmless = [dataclasses.replace(row, axis="harmless") for row in preferences(7)[18:]]
+    folder = write(tmp_path / "trl", [*preferences(), *harmless])
     people = write(tmp_path / "people", [dataclasses.replace(r, source="human") for r in preferences(3)])
     sources = [
         PairSource("ai", folder, axes=("harmless",)),
@@ -78,8 +80,17 @@ def test_a_mixture_is_filtered_weighted_and_told(tmp_path: Path) -> None:
     ]
     found = read_pairs(sources)
     assert found.mixture["sources"]["ai"]["another axis or source"] == 18
-    assert found.mixture["train_pairs_by_axis"] == {"human/helpful": 9}
-    assert found.train[0].pairs[0].weight == pytest.approx(2 / 3)
+    assert found.mixture["train_pairs_by_axis"] == {"ai/harmless": 3, "human/helpful": 9}
+    weights = {pair.source: pair.weight for element in found.train for pair in element.pairs}
+    assert weights == {"ai": pytest.approx(1 / 3), "human": pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize("asked", [{"axes": ("helpfull",)}, {"sources": ("human",)}])
+def test_a_source_of_which_nothing_is_taken_is_said_with_what_there_is(tmp_path: Path, asked: Any) -> None:
+    folder = write(tmp_path / "trl", preferences())
+    for others in ([], [PairSource("others", folder)]):
+        with pytest.raises(InputError, match=r"ai has no row of the axes and sources.*ai/helpful 18"):
+            read_pairs([*others, PairSource("ai", folder, **asked)])
 
 
 @pytest.mark.parametrize("folder_first", [True, False])
@@ -97,8 +108,10 @@ def test_a_file_follows_the_split_of_a_folder_over_the_same_prompts(tmp_path: Pa
     assert found.mixture["sources"]["ai"]["test"] == 30
     new = [e.prompt_id for e in found.test if e.prompt_id not in known]
     assert 0 < len(new) < 10, "the others are held out by hash"
-    none = read_pairs([dataclasses.replace(mixture[0], axes=("harmless",)), mixture[1]])
-    assert {e.prompt_id for e in none.test} & known == held
+    first = PairSource("ai", write(tmp_path / "one", [dataclasses.replace(rows[0], axis="harmless"), *rows], test=30))
+    one = read_pairs([dataclasses.replace(first, axes=("harmless",)), mixture[1]])
+    assert one.mixture["sources"]["ai"]["train"] == 1
+    assert {e.prompt_id for e in one.test} & known == held
 
 
 def test_pairs_of_a_prompt_are_one_element_in_a_file_without_groups(tmp_path: Path) -> None:
@@ -117,6 +130,27 @@ def test_pairs_of_a_prompt_are_one_element_in_a_file_without_groups(tmp_path: Pa
     weighted.write_text(row("say red", "red", "blue", weight=0.5) + row("say red", "red", "no", weight=0.25), "utf-8")
     (kept,) = read_pairs([PairSource("others", weighted, test_fraction=0.0)]).train
     assert [pair.weight for pair in kept.pairs] == [0.5, 0.25]  # what a file says of weights is taken as it is
+
+
+@pytest.mark.parametrize("named", ["group_id", "prompt_id"])
+def test_prompts_of_one_id_are_not_one_element(tmp_path: Path, named: str) -> None:
+    """Answers to another question would be compared under the first one's."""
+    path = tmp_path / "others.jsonl"
+    asked = [{"prompt": f"say {word}", "chosen": word, "rejected": "no", named: "1"} for word in ("red", "blue")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in asked), "utf-8")
+    found = read_pairs([PairSource("others", path, test_fraction=0.0)]).train
+    assert [(e.messages[0].content, e.answers) for e in found] == [
+        ("say red", ("red", "no")),
+        ("say blue", ("blue", "no")),
+    ]
+
+
+@pytest.mark.parametrize("weight", ["-1", "0", "NaN", "Infinity"])
+def test_a_weight_that_teaches_nothing_or_the_opposite_is_refused(tmp_path: Path, weight: str) -> None:
+    path = tmp_path / "others.jsonl"
+    path.write_text('{"prompt": "say red", "chosen": "red", "rejected": "no", "weight": ' + weight + "}\n", "utf-8")
+    with pytest.raises(InputError, match=r"begins 'say red': weight .* is not a finite number above 0"):
+        read_pairs([PairSource("others", path)])
 
 
 def test_ties_stay_for_soft_labels_and_go_for_hard_ones(tmp_path: Path) -> None:
@@ -184,8 +218,19 @@ def test_conversations_need_messages_and_an_answer(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="assistant"):
         read_conversations(tmp_path)
     path.write_text("", "utf-8")
-    with pytest.raises(InputError, match="empty"):
+    with pytest.raises(InputError, match=r"train\.jsonl has no row"):
         read_conversations(tmp_path)
+    path.rename(tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"has no train\.jsonl"):
+        read_conversations(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        read_conversations(tmp_path / "none")
+
+
+def test_the_last_conversation_of_a_file_counts_without_its_newline(tmp_path: Path) -> None:
+    row = json.dumps({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]})
+    (tmp_path / "train.jsonl").write_text(f"{row}\n\n{row}", "utf-8")
+    assert len(read_conversations(tmp_path)["train"]) == 2
 
 
 def test_encoding_leaves_out_what_is_too_long(tmp_path: Path) -> None:

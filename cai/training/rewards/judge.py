@@ -26,7 +26,7 @@ from cai.judging.prompt import absolute_prompts
 from cai.records import Candidate, Group, Messages, Prompt, content_hash, messages_from
 from cai.stages.judge import Plan, questions
 from cai.stages.prefer import Rule, p_of_a, preferences
-from cai.store import read_rows
+from cai.store import given_rows
 from cai.training.base import TrainingError
 from cai.training.rewards import Ask, Tools
 from cai.yamlfile import StrictModel
@@ -123,7 +123,7 @@ def read_references(tools: Tools, text: str) -> dict[str, str]:
     """
     path = tools.path(text)
     found = {}
-    for number, row in enumerate(read_rows(path), 1):
+    for number, row in given_rows(path):
         turns = messages_from(row.get("messages"), where=f"{path}:{number}")
         if turns[-1].role != "assistant" or len(turns) < 2:
             raise InputError("the last message must be the assistant's answer", where=f"{path}:{number}")
