@@ -120,10 +120,11 @@ def diff(
             f"{touched.rounds_changed} of {touched.rounds} revision rounds are generated anew"
         )
         if touched.comparisons:
-            also = "whose answers change" + (" or that draw another principle" if touched.redrawn else "")
+            more = {"whose answers change": touched.rows_changed, "that draw another principle": touched.redrawn}
+            also = " or ".join(which for which, happens in more.items() if happens)
             print(
                 f"{run}: {touched.comparisons_changed} of {touched.comparisons} comparisons are judged by a question "
-                f"that is worded otherwise; those {also} are judged anew too, and not counted"
+                f"that is worded otherwise{f'; those {also} are judged anew too, and not counted' if also else ''}"
             )
 
 

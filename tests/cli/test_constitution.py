@@ -172,14 +172,17 @@ def test_diff_of_a_judged_run_counts_the_questions_that_are_asked_anew(project: 
     text = run("diff", "runs/demo", "one", "--run", "runs/demo").stdout
     assert (told["rows_changed"], told["redrawn"]) == (0, False)
     said = f"{told['comparisons_changed']} of {told['comparisons']} comparisons are judged by a question that is worded"
-    assert said in text
+    assert f"{said} otherwise\n" in text
     result = CliRunner().invoke(cai, [*command, "--update"])
     assert result.exit_code == 0, result.output
     assert 0 < told["comparisons_changed"] < told["comparisons"]
     assert asked() - before == 2 * told["comparisons_changed"]  # both orders
     # And where another principle takes part.
     (project / "constitution" / "one.yaml").write_text("name: one\nprinciples: [{id: kind}]\n")
-    assert "or that draw another principle" in run("diff", "runs/demo", "one", "--run", "runs/demo").stdout
+    assert (
+        "those whose answers change or that draw another principle are judged anew too, and not counted"
+        in run("diff", "runs/demo", "one", "--run", "runs/demo").stdout
+    )
 
 
 def test_diff_of_a_run_whose_recipe_gives_the_system_prompt_sees_none_changed(project: Path) -> None:

@@ -254,7 +254,7 @@ def test_reworded_questions_change_the_comparisons_they_were_asked_about(make: M
     asked = {name: {"judge": f"Is it {name}?", "asks": f"Be {name}."} for name in NAMES[:3]}
     old = make(asked)
     write_run(tmp_path, old, rows=3)
-    both = [("c1", "p0", order, {}) for order in ("ab", "ba")]
+    both: list[tuple[str, str, str, dict[str, bool]]] = [("c1", "p0", order, {}) for order in ("ab", "ba")]
     judged(tmp_path, *both, ("c2", "p1", "ab", {}), ("c3", "p0", "", {}), ("c4", "p0", "", {"inferred": True}))
 
     def changed(field: str) -> tuple[int, int, bool]:
