@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import Any, Literal
 from cai import plugins, yamlfile
 from cai.constitution.load import load_constitution
 from cai.engine import Engine, Generate, Usage
-from cai.errors import BackendDown, BackendError, ContextOverflow, InputError
+from cai.errors import BackendDown, BackendError, CaiError, ContextOverflow, InputError
 from cai.evals import judge as judging
 from cai.evals.calibration import keeps_sides
 from cai.evals.judge import Outcome
 from cai.evals.pairs import LabelledPair
-from cai.judging import TOO_LONG, Judge, Question, members
+from cai.judging import TOO_LONG, Judge, Question, members, unanswered
 from cai.progress import Reporter
 from cai.records import Group
 from cai.scheduler import Done, run_rows
@@ -209,6 +210,7 @@ def judged(
     Raises:
         KeyboardInterrupt: stopped; what was answered is in the log.
         BackendDown: the backend answers nothing.
+        InputError: every pair failed, and not by the backend.
     """
     try:
         with contextlib.ExitStack() as stack:
@@ -240,33 +242,44 @@ async def _judge(
         return judging.outcome(pair, groups[index], votes, bench.rule)
 
     found: dict[int, Outcome] = {}
-    failed: list[BackendError] = []
-    lost = 0
+    failed: dict[int, CaiError] = {}
     report.start(len(asked), 0, what="judge")
     try:
         rows = run_rows(range(len(asked)), one, engine.generate, in_flight=2 * engine.seats)
         async with contextlib.aclosing(rows) as ends:
             async for end in ends:
-                found[end.item] = end.result or _failed(end, asked, groups, failed)
-                lost += end.error is not None
+                if end.error is not None:
+                    failed[end.item] = end.error
+                found[end.item] = end.result or _failed(end, asked, groups)
                 work.judged = len(found)
                 work.seconds = time.monotonic() - started
                 read = work.usage.fresh_prompt_tokens + work.usage.fresh_completion_tokens
-                report.update(len(found), tokens=read, quarantined=lost)
+                report.update(len(found), tokens=read, quarantined=len(failed))
     finally:
         report.finish()
         await engine.close()
     if failed and len(failed) == len(asked):
-        raise BackendDown(f"not one pair was judged; the last said: {failed[-1].what}", where=failed[-1].where)
+        raise _not_one(list(failed.values()))
+    said = [(found[index].error, str(error)) for index, error in failed.items()]
+    said += [each for outcome in found.values() for each in unanswered(outcome.votes)]
+    counts = Counter(reason for reason, _ in said)
+    for reason, first in dict(reversed(said)).items():
+        report.say(f"no verdict ({reason}) {counts[reason]} times; the first: {first}")
     return [found[index] for index in range(len(asked))]
 
 
-def _failed(end: Done, asked: Sequence[Asked], groups: Sequence[Group], failed: list[BackendError]) -> Outcome:
-    error = end.error
+def _not_one(failed: Sequence[CaiError]) -> CaiError:
+    """The end where every pair failed: it is not the pairs' fault."""
+    last = failed[-1]
+    if all(isinstance(error, BackendError) for error in failed):
+        return BackendDown(f"not one pair was judged; the last said: {last.what}", where=last.where)
+    return InputError(f"not one pair was judged; the last: {last.what}", where=last.where, mend=last.mend)
+
+
+def _failed(end: Done, asked: Sequence[Asked], groups: Sequence[Group]) -> Outcome:
     reason = "invalid"
-    if isinstance(error, ContextOverflow):
+    if isinstance(end.error, ContextOverflow):
         reason = TOO_LONG
-    elif isinstance(error, BackendError):
-        failed.append(error)
+    elif isinstance(end.error, BackendError):
         reason = "backend"
     return Outcome(asked[end.item][0], groups[end.item], (), error=reason)

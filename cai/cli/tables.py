@@ -115,7 +115,7 @@ def _share(value: float | None) -> str:
 
 
 def show_status(found: Sequence[Mapping[str, Any]]) -> None:
-    """One line a run."""
+    """One line a run; of more than one stage, what is quarantined and left in revise + sample + judge."""
     table = Table()
     for name in ("run", "done", "quarantined", "left", "SFT rows", "attempts", "last attempt"):
         table.add_column(name, justify="left" if name in ("run", "last attempt") else "right", no_wrap=name == "run")
@@ -131,9 +131,9 @@ def show_status(found: Sequence[Mapping[str, Any]]) -> None:
             else "running or killed"
         )
         stages = [told for name, told in run["stages"].items() if name != "export"]
+        aside, left = (" + ".join(str(told[state]) for told in stages) for state in ("quarantined", "left"))
         unreadable = run["prompts"].get("unreadable", 0)
-        aside = f"{rows['quarantined']} + {unreadable} unreadable" if unreadable else rows["quarantined"]
-        left = " + ".join(str(told["left"]) for told in stages)  # of revise, sample, judge
+        aside += f" + {unreadable} unreadable" if unreadable else ""
         cells = (rows["done"], aside, left, sum(sft.values()) if sft else _state(run), len(attempts))
         table.add_row(run["run"], *(str(cell) for cell in cells), last)
     Console().print(table)

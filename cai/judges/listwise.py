@@ -65,6 +65,10 @@ class Listwise:
     def kind(self) -> str:
         return self.id  # it draws nothing
 
+    @property
+    def most_answers(self) -> int:
+        return len(self.prompt.choices)
+
     async def __call__(self, item: Group, question: Question, generate: Generate) -> tuple[Vote, ...]:
         """See `cai.judging.Judge`.
 
@@ -72,9 +76,9 @@ class Listwise:
             InputError: more answers than the prompt file has letters.
         """
         count = len(item.candidates)
-        if count > len(self.prompt.choices):
+        if count > self.most_answers:
             raise InputError(
-                f"{count} answers, but a list holds {len(self.prompt.choices)}",
+                f"{count} answers, but a list holds {self.most_answers}",
                 where=f"prompt {item.prompt.id}",
                 mend="use the judge `tournament` or `rating`",
             )

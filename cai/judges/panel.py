@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from cai.engine import Generate
 from cai.errors import InputError
-from cai.judging import Judge, Question, depends_on_group, judge_id, sees_one
+from cai.judging import Judge, Question, depends_on_group, judge_id, most_answers, sees_one
 from cai.judging.members import Member
 from cai.judging.panels import Rule
 from cai.records import Comparison, Group, Vote
@@ -61,6 +61,10 @@ class Panel:
     @property
     def sees_one(self) -> bool:
         return any(sees_one(judge) for _, judge in self.members)
+
+    @property
+    def most_answers(self) -> int | None:
+        return min((most for _, judge in self.members if (most := most_answers(judge)) is not None), default=None)
 
     async def __call__(self, item: Comparison | Group, question: Question, generate: Generate) -> tuple[Vote, ...]:
         asked = [

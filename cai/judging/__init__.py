@@ -94,6 +94,16 @@ def sees_one(judge: Judge) -> bool:
     return bool(getattr(judge, "sees_one", False))
 
 
+def most_answers(judge: Judge) -> int | None:
+    """The most answers that it can be shown at once: its attribute `most_answers`; None where it takes any number."""
+    return getattr(judge, "most_answers", None)
+
+
+def unanswered(votes: Iterable[Vote]) -> list[tuple[str, str]]:
+    """Of each vote without a verdict because the backend did not take what was asked: the error, and what it said."""
+    return [(vote.error, str(vote.raw["detail"])) for vote in votes if vote.error and "detail" in vote.raw]
+
+
 def check_asks(judge: Judge, principles: Iterable[Principle]) -> None:
     """Refuse principles that say nothing to a judge who sees one answer.
 

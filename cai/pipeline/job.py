@@ -14,7 +14,7 @@ from cai.constitution.load import Constitution, load_constitution
 from cai.engine import Sampling
 from cai.errors import InputError
 from cai.evals.calibration import Calibration, calibration_path, keeps_sides, load_calibration
-from cai.judging import panels
+from cai.judging import most_answers, panels
 from cai.judging.members import roles
 from cai.recipe import Recipe, SamplingConfig
 from cai.stages import judge, revise, sample
@@ -116,6 +116,13 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
             "a comparison needs two answers",
             where="sample",
             mend="raise `count` of its sources, or `include` a draft or revisions",
+        )
+    most = most_answers(judging.judge) if judging else None
+    if most is not None and (largest := sampling.largest(plan.rounds)) > most:
+        raise InputError(
+            f"up to {largest} answers to a prompt are compared, and the judge has a letter for {most}",
+            where="judge",
+            mend="give its prompt more choices, sample fewer answers, or take the judge `tournament` or `rating`",
         )
     if calibration is not None and judging is not None:
         calibration.check_groups(judging.judge, sampling.largest(plan.rounds))

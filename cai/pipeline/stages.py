@@ -8,10 +8,10 @@ from typing import Any
 
 from cai.engine import Generate
 from cai.errors import RunError
-from cai.judging import TOO_LONG
+from cai.judging import TOO_LONG, unanswered
 from cai.pipeline.job import Job
 from cai.pipeline.work import RETRIED, Stage, given_up_for
-from cai.records import Prompt, Quarantined, Response
+from cai.records import Prompt, Quarantined, Response, Vote
 from cai.runs import RunFolder
 from cai.stages import judge, revise, sample
 from cai.stages.sample import Gathered
@@ -103,6 +103,7 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
         expected_tokens=requests * int(getattr(job.loaded.judge, "max_tokens", 1)) // 2,
         requests_at_once=requests,
         incomplete=lambda row: any(vote["error"] == TOO_LONG for vote in row["votes"]),
+        unanswered=lambda row: unanswered(Vote.from_row(vote) for vote in row["votes"]),
         stale=stale,
     )
 

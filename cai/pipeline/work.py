@@ -7,6 +7,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Self
 
 from cai import plugins, runs
 from cai.engine import Backend, Engine, Generate, RetryPolicy, Usage, gone
-from cai.errors import BackendError, CaiError, ContextOverflow, PromptRefused
+from cai.errors import BackendError, CaiError, ContextOverflow, InputError, PromptRefused
 from cai.pipeline.job import Job
 from cai.progress import Reporter
 from cai.records import Prompt, Quarantined, content_hash
@@ -37,6 +38,7 @@ class Stage:
         row: what is written of a result; `quarantined` in it says why there is none.
         empty: what is written of a prompt that an error ended, beside `quarantined`.
         incomplete: whether a finished row lacks a part that did not fit into the context.
+        unanswered: of each vote of a finished row that a backend did not take: the reason and what it said.
         stale: whether a finished row was made from something that has changed since (a row before it was retried).
         expected_tokens: about how many a row will generate.
         requests_at_once: how many requests one row has in flight.
@@ -52,20 +54,23 @@ class Stage:
     expected_tokens: int
     requests_at_once: int = 1
     incomplete: Callable[[dict[str, Any]], bool] = lambda row: False
+    unanswered: Callable[[dict[str, Any]], Iterable[tuple[str, str]]] = lambda row: ()
     stale: Callable[[Prompt, dict[str, Any]], bool] = lambda prompt, row: False
 
 
 class Workshop:
     """One event loop and the backends in it, for all stages of a run: a model that two stages ask is loaded once.
 
-    A backend that the next stage does not ask is closed before that stage's own are built, so that a GPU is free.
+    Backends that the next stage does not ask are closed where that stage builds another, so that a GPU is free. All of
+    their kind are closed with them and those still asked built anew: vLLM, ending in this process, takes down what its
+    other engines in it stand on (its process groups).
     """
 
     def __init__(self, job: Job, report: Reporter) -> None:
         self._job = job
         self._report = report
         self._runner = asyncio.Runner()
-        self._built: dict[str, Backend] = {}
+        self._built: dict[str, tuple[str, Backend]] = {}  # by content of the configuration: kind and backend
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +95,7 @@ class Workshop:
         """
         models = self._job.loaded.models
         keys = {role: content_hash(models[role][0], models[role][1].model_dump(mode="json")) for role in roles}
-        if keys:  # a stage that asks nothing leaves them to the next
+        if not set(keys.values()) <= set(self._built):
             self._close(set(keys.values()))
         for role, key in keys.items():
             if key not in self._built:
@@ -98,14 +103,14 @@ class Workshop:
                 self._report.say(f"loading {self._job.fingerprints[role]} ({name})")
                 begun = time.monotonic()
                 module = plugins.load("cai.backends", name)
-                self._built[key] = module.build(
-                    config, seed=self._job.loaded.recipe.seed, expected_tokens=expected_tokens
-                )
+                seed = self._job.loaded.recipe.seed
+                self._built[key] = name, module.build(config, seed=seed, expected_tokens=expected_tokens)
                 self._report.say(f"loaded in {time.monotonic() - begun:.0f} s")
-        return {role: self._built[key] for role, key in keys.items()}
+        return {role: self._built[key][1] for role, key in keys.items()}
 
     def _close(self, keep: set[str]) -> None:
-        closing = [self._built.pop(key) for key in list(self._built) if key not in keep]
+        kinds = {kind for key, (kind, _) in self._built.items() if key not in keep}
+        closing = [self._built.pop(key)[1] for key, (kind, _) in list(self._built.items()) if kind in kinds]
 
         async def close() -> None:
             for problem in await asyncio.gather(*(b.close() for b in closing), return_exceptions=True):
@@ -150,6 +155,8 @@ def finish_rows(
 
     Raises:
         BackendDown, StoreError: the stage cannot go on; what was finished is kept.
+        InputError: every row that could be asked about fails alike, so that it is the run that is wrong; they are not
+            kept.
         KeyboardInterrupt: it was stopped, between two steps of the model.
     """
     with contextlib.ExitStack() as stack:
@@ -211,6 +218,8 @@ class _Rows:
         self._stage, self._total, self._done = stage, total, done
         self._journal, self._report, self._engine, self._in_flight = journal, report, engine, in_flight
         self._quarantined = self._unanswered = self._too_long = 0
+        self._failed: Counter[str] = Counter()
+        self._first: dict[str, str] = {}  # of each kind of failure, what was said
 
     async def finish(self, left: Iterable[Prompt]) -> None:
         with _stoppable():
@@ -225,9 +234,19 @@ class _Rows:
             return await self._stage.method(self._stage.item(prompt), generate)
 
         failed: list[Done] = []  # not kept before the backend has answered again: of a dead one, no row is to blame
+        alike: list[Done] = []  # nor, while none has been made, those that `wrong` ended: it may be wrong with the run
+        wrong: InputError | None = None
+        made = self._done > 0
         rows = run_rows(left, method, self._engine.generate, in_flight=self._in_flight)
         async with contextlib.aclosing(rows) as ends:
             async for end in ends:
+                if not made and isinstance(end.error, InputError) and (wrong is None or wrong.what == end.error.what):
+                    wrong = wrong or end.error
+                    alike.append(end)
+                    continue
+                made = made or end.error is not None or self._stage.row(end.result)["quarantined"] is None
+                while made and alike:
+                    self._keep(alike.pop(0))
                 if isinstance(end.error, BackendError) and not isinstance(end.error, PromptRefused):
                     failed.append(end)
                 else:
@@ -235,11 +254,15 @@ class _Rows:
                 if not self._engine.failing:
                     while failed:
                         self._keep(failed.pop(0))
+        if wrong is not None and not made:
+            raise InputError(f"the same with every row: {wrong.what}", where=wrong.where, mend=wrong.mend)
         if failed:
             await self._blame(failed)
         for end in failed:
             self._keep(end)
         self._report.finish()
+        for kind, first in self._first.items():
+            self._report.say(f"{self._stage.name}: {self._failed[kind]} {kind}; the first: {first}")
         if self._unanswered:
             self._report.say(f"the backend failed on {self._unanswered} rows; `--retry-failed` asks for them again")
         if self._too_long:
@@ -261,8 +284,11 @@ class _Rows:
     def _keep(self, end: Done) -> None:
         if end.error is None:
             row = self._stage.row(end.result)
+            for reason, said in self._stage.unanswered(row):
+                self._count(f"votes without a verdict ({reason})", said)
         else:
             row = {**self._stage.empty, "quarantined": given_up(self._stage.name, end.item, end.error).row()}
+            self._count(f"rows were given up ({given_up_for(row)})", str(end.error))
         self._unanswered += given_up_for(row) == "backend"
         kept = self._journal.get(end.item.id) if end.error is not None else None
         if kept is not None and given_up_for(kept) not in RETRIED and not self._stage.stale(end.item, kept):
@@ -275,6 +301,10 @@ class _Rows:
         self._report.update(
             self._done, tokens=self._engine.usage.fresh_completion_tokens, quarantined=self._quarantined
         )
+
+    def _count(self, kind: str, said: str) -> None:
+        self._failed[kind] += 1
+        self._first.setdefault(kind, said)
 
 
 RETRIED = ("backend", "too_long")

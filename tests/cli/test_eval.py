@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from cai.backends import scripted
 from cai.cli.main import app
-from cai.errors import StoreError
+from cai.engine import Completion, Request
+from cai.errors import CaiError, InputError, PromptRefused, StoreError
 
 CONTRACT = {
     "n",
@@ -92,6 +94,31 @@ def test_a_failing_backend_is_told_apart_from_a_failing_judge() -> None:
     found = told(rules="fail={broken: 0.2}")
     assert found["failures"]["backend"] == 40 - found["judged"]
     assert "not one pair was judged" in judge("--limit", "5", rules="fail={broken: 1}", code=2).stderr
+
+
+@pytest.mark.parametrize("kind", [InputError, PromptRefused])
+def test_why_there_is_no_verdict_is_told(kind: type[CaiError], monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = scripted.Backend.generate
+
+    async def generate(self: scripted.Backend, request: Request) -> Completion:
+        if any("Question 1" in turn.content for turn in request.prompt if not isinstance(turn, str)):
+            raise kind("no such token", where="small@1")
+        return await answer(self, request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scripted.Backend, "generate", generate)
+        found = judge()
+    reason, count = ("invalid", 11) if kind is InputError else ("refused", 22)
+    assert f"no verdict ({reason}) {count} times; the first: small@1: no such token" in found.stderr
+
+
+def test_what_fails_on_every_pair_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def generate(self: scripted.Backend, request: Request) -> Completion:
+        raise InputError("no such token", where="small@1", mend="take others")
+
+    monkeypatch.setattr(scripted.Backend, "generate", generate)
+    told = judge(code=2).stderr
+    assert "small@1: not one pair was judged; the last: no such token (take others)" in told
 
 
 def test_a_sample_is_drawn_by_hash_and_said() -> None:

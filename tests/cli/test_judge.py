@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cai.backends import scripted
+from cai.engine import Completion, Request
+from cai.errors import CaiError, InputError, PromptRefused
 from cai.judging.prompt import PROMPTS
 from cai.records import Preference, Vote, comes_first
 from tests.cli.judged import RECIPE, cai, rows
@@ -392,3 +396,65 @@ def test_a_prompt_file_with_four_choices_is_no_pair_judge(recipe: Path) -> None:
     (recipe / "four.yaml").write_text((PROMPTS / "pair.yaml").read_text().replace("[A, B]", "[A, B, C, D]"))
     told = cai("run", "recipe.yaml", "--set", "judge.options={prompt: four.yaml}", ok=False).stderr
     assert "4 choices" in told
+
+
+def test_a_list_with_too_few_letters_is_refused_before_anything_is_asked(recipe: Path) -> None:
+    letters = "[A, B, C, D, E, F, G, H, I, J, K, L, M, N, O, P]"
+    (recipe / "four.yaml").write_text((PROMPTS / "list.yaml").read_text().replace(letters, "[A, B, C, D]"))
+    for judge in ("{method: listwise, options: {prompt: four.yaml}}", PANEL):
+        told = cai("run", "recipe.yaml", "--set", f"judge={judge}", ok=False).stderr
+        assert "judge: up to 5 answers to a prompt are compared, and the judge has a letter for 4" in told
+    assert not (recipe / "runs").exists()
+
+
+PANEL = "{method: panel, options: {members: [{method: logprob}, {method: listwise, prompt: four.yaml}]}}"
+
+
+def judging_fails(patch: pytest.MonkeyPatch, error: CaiError, on: Callable[[str], bool] = lambda said: True) -> None:
+    """Let the scripted backend raise `error` where a verdict is asked on a prompt of that text."""
+    answer = scripted.Backend.generate
+
+    async def generate(self: scripted.Backend, request: Request) -> Completion:
+        if request.choices and on("\n".join(turn.content for turn in request.prompt if not isinstance(turn, str))):
+            raise error
+        return await answer(self, request)
+
+    patch.setattr(scripted.Backend, "generate", generate)
+
+
+def test_what_fails_on_every_row_alike_ends_the_run_and_keeps_nothing(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        judging_fails(patch, InputError("the choice 'A' is more than one token", where="small@1"))
+        told = cai("run", "recipe.yaml", ok=False).stderr
+    assert "small@1: the same with every row: the choice 'A' is more than one token" in told
+    assert all(row["quarantined"]["reason"] == "one_answer" for row in rows(recipe / "runs/judged/judged.jsonl"))
+    metrics = json.loads(cai("run", "recipe.yaml", "--json").stdout)
+    assert metrics["preferences"]["by_status"]["ok"] > 20
+    assert "invalid" not in metrics["judge"]["quarantined"]
+
+
+def test_what_is_refused_is_counted_and_told_with_the_first_reason(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = PromptRefused("a filter does not like it", where="server")
+    judging_fails(monkeypatch, refused, lambda said: "matter 1" in said)
+    told = cai("run", "recipe.yaml")
+    failed = [row for row in rows(recipe / "runs/judged/votes.jsonl") if row["error"] == "refused"]
+    assert len(failed) > 20
+    said = "votes without a verdict (refused); the first: server: a filter does not like it"
+    assert f"judge: {len(failed)} {said}" in " ".join(told.stderr.split())
+
+
+def test_rows_that_were_given_up_are_told_with_the_first_reason(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judging_fails(monkeypatch, InputError("no such token", where="small@1"), lambda said: "matter 1" in said)
+    told = " ".join(cai("run", "recipe.yaml").stderr.split())
+    assert "rows were given up (invalid); the first: small@1: no such token" in told
+    given_up = [
+        sum(row["quarantined"] is not None for row in rows(recipe / f"runs/judged/{journal}.jsonl"))
+        for journal in ("journal", "sampled", "judged")
+    ]
+    assert given_up[2] > 5
+    monkeypatch.setenv("COLUMNS", "120")
+    assert " + ".join(map(str, given_up)) in cai("status").stdout
