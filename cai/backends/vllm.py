@@ -424,7 +424,6 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.kv_cache_gib))
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     # GNU OpenMP lets waiting threads spin for milliseconds, which on few cores takes the processor from the very thread
@@ -463,6 +462,8 @@ def build(config: Config, *, seed: int, expected_tokens: int = 0) -> Backend:
         arguments["gpu_memory_utilization"] = config.gpu_memory_utilization
     else:
         keep_freed_memory()
+        # As an argument: the variable VLLM_CPU_KVCACHE_SPACE, which wins where a user sets it, is of the whole process.
+        arguments["kv_cache_memory_bytes"] = config.kv_cache_gib << 30
         # vLLM rewinds a request's random generator after a partial prefill, which torch's CPU generator cannot do
         # ("CPU Generator does not use offset"): so a seeded request must be prefilled whole.
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(config.context, 4096)}

@@ -91,6 +91,22 @@ def test_the_main_job_killed_and_resumed(tmp_path: Path, cai: Cai, model: Path) 
     assert status["done"] + status["quarantined"] == 12
 
 
+def test_a_stage_closes_one_of_two_engines_and_goes_on_with_the_other(tmp_path: Path, cai: Cai, model: Path) -> None:
+    said = "{{backend: vllm, model: {}, context: {}, seats: 4, kv_cache_gib: 1, compile: 'no'}}"
+    path = recipe(tmp_path, said.format(model, 1024), rows=2)
+    critic, judge = said.format(model, 1536), said.format(model, 2048)
+    text = path.read_text("utf-8").replace(
+        "revise:", f"  critic: {critic}\n  reviser: critic\n  judge: {judge}\nrevise:"
+    )
+    path.write_text(f"{text}sample: {{sources: [{{count: 2}}]}}\njudge: {{}}\n", "utf-8")
+    loaded = cai("run", str(path)).stderr.count("loading ")
+    # Sampling asks the policy, which is loaded; the judge is a third, for which both go.
+    assert loaded == 3
+    votes = rows(tmp_path / "runs" / "real" / "votes.jsonl")
+    assert len(votes) == 4
+    assert all(vote["error"] is None for vote in votes)
+
+
 @pytest.fixture
 def server(model: Path) -> Iterator[str]:
     """A real vLLM server on loopback; its base URL."""
