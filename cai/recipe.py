@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -220,6 +221,15 @@ class TrainConfig(StrictModel):
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="The algorithm's own.")
     trl: dict[str, Any] = Field(default_factory=dict, description="For TRL's config object, as it is.")
+
+    @field_validator("rewards", "gold")
+    @classmethod
+    def _weighs(cls, value: Any) -> Any:
+        for score in value.values() if isinstance(value, dict) else value:
+            weight = score.get("weight", 1.0)
+            if isinstance(weight, int | float) and (weight == 0 or not math.isfinite(weight)):
+                raise ValueError(f"a weight of {weight} is none; give a finite number other than 0")
+        return value
 
 
 class Recipe(StrictModel):

@@ -20,24 +20,28 @@ from pathlib import Path
 from typing import Any
 
 from cai import plugins, runs
-from cai.config import LoadedRecipe
+from cai.config import LoadedRecipe, load_recipe
 from cai.constitution.load import load_constitution
 from cai.engine import Engine, Generate
 from cai.errors import InputError
 from cai.merging import TRAINED_ON, training_data
+from cai.people import events_of
 from cai.pipeline.begin import read_prompts
 from cai.processes import launched, leave_processes, main_process
 from cai.progress import Reporter
 from cai.recipe import PairsFrom, TrainConfig
-from cai.records import Prompt
+from cai.records import Prompt, content_hash
 from cai.runs import RunFolder
 from cai.stages.export import split_of
 from cai.store import Lock, Log, write_json
 from cai.training import algorithms
 from cai.training.base import Job, Outcome, Reward
-from cai.training.data import PairSource
+from cai.training.data import PairSource, conversations_digest, read_conversations, read_pairs
+from cai.training.lineage import read_lineage
 from cai.training.rewards import Ask, Tools
+from cai.training.runner import INPUTS
 from cai.training.stop import memory_told
+from cai.training.watch import WatchConfig
 from cai.yamlfile import Document, StrictModel, validate
 
 REQUESTS = "requests"
@@ -52,6 +56,7 @@ READ_BY = {
     "trl": ("sft", "rm", "dpo", "grpo", "rloo"),
 }
 """Which algorithms read a part of their block that not all do."""
+DEFAULT_REWARDS: tuple[Mapping[str, Any], ...] = ({"kind": "model"},)
 
 
 @dataclass(frozen=True)
@@ -97,18 +102,26 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     settings = settings_of(name, block.settings, f"train.{name}.settings")
     place = RunFolder(folder)
     out = out or place.path / "train" / name
-    watched, training = _prompts(loaded, place)
+    say = report.say if main_process() else _silent
+    made = load_recipe(place.recipe) if place.recipe.is_file() else loaded
+    if differing := runs.differences(_data_options(made), _data_options(loaded)):
+        say(f"the run's data were made by other options, and these play no part: {', '.join(differing)}")
+    watched, training = _prompts(made, place)
     opened = contextlib.ExitStack()
     tools = _tools(loaded, place, out, opened)
     reward = _reward(block.rewards, tools) if name in RL else None
     gold = {label: _reward((given,), tools) for label, given in block.gold.items()}
     if reward is not None:
         _check_gold(name, reward, gold)
-    say = report.say if main_process() else _silent
+    parent = _parent(name, block, loaded, place)
+    say(f"trains from {parent}")
+    for before, folder in (("sft", parent), ("rm", tools.reward_model if _is_asked(block, name) else None)):
+        if folder is not None and folder == _checkpoint(place, before) and main_process():
+            _check_age(before, folder, loaded, place, say)
     job = Job(
         name=name,
         out=out,
-        parent=_parent(name, block, loaded, place),
+        parent=parent,
         seed=loaded.recipe.seed,
         conversations=_data(block, loaded, place) if name == "sft" else None,
         pairs=_pairs(block, loaded, place, say) if name in ("rm", "dpo") else (),
@@ -121,6 +134,7 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
         say=say,
         **({"progress": report} if main_process() else {}),
     )
+    _check_prompts(job, getattr(settings, "watch", None))
     return Prepared(algorithm, settings, job, opened)
 
 
@@ -193,23 +207,54 @@ def _move_into_history(folder: Path) -> None:
             shutil.move(str(path), target / path.name)
 
 
-def _prompts(loaded: LoadedRecipe, place: RunFolder) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
-    """The run's prompts: held out, and to be trained on; split as the run's data are."""
+def _data_options(loaded: LoadedRecipe) -> dict[str, Any]:
+    """What of a recipe decides what a run's data are, however it is trained on them."""
+    cards = {"license", "prompt_licenses", "language", "title", "formats"}
+    told = loaded.recipe.model_dump(
+        mode="json",
+        include={"system_prompt", "revise", "sft", "sample", "judge", "preferences"},
+        # The run's own recipe has a calibration's path in place of its name.
+        exclude={"sft": cards, "preferences": {"formats", "calibration"}},
+    )
+    if loaded.judge is not None:
+        told["judge"]["options"] = loaded.judge.model_dump(mode="json")
+    return told
+
+
+def _prompts(made: LoadedRecipe, place: RunFolder) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+    """The run's prompts: held out, and to be trained on; split as the run's data are.
+
+    Args:
+        made: the recipe that the data were made by. Another's seed or share would put what was trained on among the
+            watched.
+    """
     if not place.prompts.is_file():
         return (), ()
-    options = loaded.recipe
+    options = made.recipe
     split: dict[str, list[Prompt]] = {"train": [], "test": []}
     for prompt in read_prompts(place):
         split[split_of(prompt, options.sft.test_fraction, options.seed)].append(prompt)
     return tuple(split["test"]), tuple(split["train"])
 
 
+def _checkpoint(place: RunFolder, name: str) -> Path:
+    """What this run's training of this name leaves, unless it is told another folder."""
+    return place.path / "train" / name / "checkpoint"
+
+
 def _parent(name: str, block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> Path:
     if block.parent:
         return loaded.resolve(block.parent)
-    before = place.path / "train" / "sft" / "checkpoint"
-    if name in ON_SFT and (before / "config.json").is_file():
-        return before
+    before = _checkpoint(place, "sft")
+    if name in ON_SFT:
+        if (before / "config.json").is_file():
+            return before
+        if (before.parent / "steps" / INPUTS).is_file() or (before.parent / "history").is_dir():
+            raise InputError(
+                "sft was begun and has not come to its end",
+                where=str(before.parent),
+                mend=f"run `cai train sft` to its end, or say in train.{name}.parent what {name} is to be trained from",
+            )
     found = loaded.models.get("policy")
     model = getattr(found[1], "model", "") if found else ""
     if found is None or found[0] != "vllm" or not model:
@@ -219,6 +264,29 @@ def _parent(name: str, block: TrainConfig, loaded: LoadedRecipe, place: RunFolde
             mend="name a folder: the policy is not a model on this machine",
         )
     return loaded.resolve(model)
+
+
+def _check_age(name: str, made: Path, loaded: LoadedRecipe, place: RunFolder, say: Callable[[str], None]) -> None:
+    """Tell where what came before was trained on other data than it would be now: the run may have been made anew."""
+    block = loaded.recipe.train.get(name, TrainConfig())
+    told = ((read_lineage(made) or {}).get("data") or {}).get("digest")
+    try:
+        if name == "sft":
+            now = conversations_digest(read_conversations(_data(block, loaded, place)))
+        else:
+            settings: Any = settings_of(name, block.settings, f"train.{name}.settings")
+            now = read_pairs(_pairs(block, loaded, place, _silent), hard=not settings.soft).digest
+    except InputError as error:
+        say(f"whether {made} was trained on the present data cannot be told: {error.what}")
+        return
+    if told != now:
+        say(f"{made} was trained on other data than there are now; `cai train {name} --fresh` trains it anew")
+
+
+def _is_asked(block: TrainConfig, name: str) -> bool:
+    """Whether a score is that of this run's own reward model."""
+    scores = (*(block.rewards or DEFAULT_REWARDS), *block.gold.values()) if name in RL else block.gold.values()
+    return any(score.get("kind") == "model" and not score.get("path") for score in scores)
 
 
 def _data(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> Path:
@@ -231,6 +299,8 @@ def _pairs(
     found: list[PairSource] = []
     for given in block.pairs or (PairsFrom(),):
         path = loaded.resolve(given.path) if given.path else training_data(place, say)
+        if not given.path and path.parent != place.merged_data and (labels := len(events_of(place))):
+            say(f"{labels} labels of people play no part; `cai merge {place.path}` takes them in")
         name = given.name or (path.parent.name if path.name == TRAINED_ON else path.name)
         while any(name == other.name for other in found):
             name += "+"
@@ -264,7 +334,7 @@ def _reward(given: Sequence[Mapping[str, Any]], tools: Tools) -> Reward:
     from cai.training.rewards._combine import combined
 
     parts = []
-    for number, one in enumerate(given or ({"kind": "model"},)):
+    for number, one in enumerate(given or DEFAULT_REWARDS):
         options = dict(one)
         kind = str(options.pop("kind", ""))
         weight = float(options.pop("weight", 1.0))
@@ -272,6 +342,19 @@ def _reward(given: Sequence[Mapping[str, Any]], tools: Tools) -> Reward:
         config = validate(Document(f"rewards.{number} ({kind})", options, {}, {}), module.Config)
         parts.append((module.build(config, tools), weight))
     return combined(parts)
+
+
+def _check_prompts(job: Job, watch: WatchConfig | None) -> None:
+    """Rewards that can score answers to all that they will be asked about, so that none ends a training half way.
+
+    Raises:
+        InputError: one cannot.
+    """
+    watched = watch.taken(job.watched) if watch else ()
+    asked: list[tuple[Any, Sequence[Prompt]]] = [(score, watched) for score in job.gold.values()]
+    for reward, prompts in ((job.reward, (*job.prompts, *watched)), *asked):
+        if hasattr(reward, "check"):
+            reward.check([prompt.messages for prompt in prompts])
 
 
 def _check_gold(name: str, reward: Reward, gold: Mapping[str, Reward]) -> None:
@@ -292,12 +375,21 @@ def _check_gold(name: str, reward: Reward, gold: Mapping[str, Reward]) -> None:
 
 
 def _tools(loaded: LoadedRecipe, place: RunFolder, out: Path, opened: contextlib.ExitStack) -> Tools:
-    made = place.path / "train" / "rm" / "checkpoint"
+    made = _checkpoint(place, "rm")
     logs = functools.cache(lambda: _logs(place, out, opened))
+    askers: dict[str, Ask] = {}
+
+    def ask(role: str) -> Ask:
+        backend, config = _model(loaded, role)
+        key = content_hash(backend, config.model_dump(mode="json"))  # roles that share a model load it once
+        if key not in askers:
+            askers[key] = _asker(loaded, role, logs, opened)
+        return askers[key]
+
     return Tools(
         seed=loaded.recipe.seed,
         folder=loaded.folder,
-        ask=functools.cache(lambda role: _asker(loaded, role, logs, opened)),
+        ask=ask,
         fingerprint=lambda role: _print_of(loaded, role),
         reward_model=made if (made / "config.json").is_file() else None,
     )

@@ -45,6 +45,10 @@ class WatchConfig(StrictModel):
     stop: bool = Field(True, description="Stop where the proxy does not fall and a gold score clearly does.")
     level: float = Field(0.05, gt=0, lt=1, description="Probability that noise alone stops a training.")
 
+    def taken(self, prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+        """Those of the held-out prompts that are watched, the first by id."""
+        return tuple(sorted(prompts, key=lambda prompt: prompt.id)[: self.prompts])
+
     def interval(self, total: int) -> int:
         """Steps between two looks of a training of `total` steps."""
         return self.every or max(1, -(-total // 20))
@@ -199,7 +203,7 @@ class Watch:
     ) -> None:
         self.config = config
         self.path = folder / LOOKS
-        self.prompts = tuple(sorted(prompts, key=lambda prompt: prompt.id)[: config.prompts])
+        self.prompts = config.taken(prompts)
         self.total = total
         self._proxy = proxy
         self._gold = dict(gold or {})

@@ -145,8 +145,11 @@ def test_a_stop_leaves_a_state_and_other_options_are_refused(tmp_path: Path, mod
     with pytest.raises(KeyboardInterrupt):
         ppo.train(job(tmp_path, model, Interrupting("red")), config)
     assert [path.name for path in (tmp_path / "steps").iterdir()] == ["update-0000001"]
-    with pytest.raises(RunError, match="other options"):
+    with pytest.raises(RunError, match=r"another settings was begun here.*--fresh"):
         ppo.train(job(tmp_path, model), config.model_copy(update={"clip": 0.3}))
+    other = dataclasses.replace(job(tmp_path, model, tiny_rl.Words(red=1.0)), prompts=tiny_rl.prompts(3))
+    with pytest.raises(RunError, match="another prompts, reward was begun here"):
+        ppo.train(other, config)
     assert ppo.train(job(tmp_path, model), config).metrics["update"] == 4
 
 

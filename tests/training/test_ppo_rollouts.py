@@ -107,20 +107,21 @@ def test_options_that_do_not_fit_are_refused() -> None:
 
 def test_a_state_that_is_not_whole_is_not_one(tmp_path: Path) -> None:
     one = {"w": torch.ones(2)}
-    first = state.save(tmp_path, update=3, tensors=one, optimizer={}, told={"digest": "d"})
+    first = state.save(tmp_path, update=3, tensors=one, optimizer={}, told={"inputs": {"seed": "d"}})
     (tmp_path / ".update-0000009.new").mkdir()
     (tmp_path / "update-0000007").mkdir()
     assert state.newest(tmp_path) == first
-    second = state.save(tmp_path, update=5, tensors=one, optimizer={"w/step": torch.ones(())}, told={"digest": "d"})
+    adam = {"w/step": torch.ones(())}
+    second = state.save(tmp_path, update=5, tensors=one, optimizer=adam, told={"inputs": {"seed": "d"}})
     assert state.newest(tmp_path) == second
     assert not first.exists()
-    told, weights, moments = state.load(second, digest="d")
+    told, weights, moments = state.load(second, inputs={"seed": "d", "reward": "r"})
     assert (told["update"], list(weights), list(moments)) == (5, ["w"], ["w/step"])
-    with pytest.raises(RunError, match="other options"):
-        state.load(second, digest="e")
+    with pytest.raises(RunError, match=r"another seed was begun here.*--fresh"):
+        state.load(second, inputs={"seed": "e", "reward": "r"})
     (second / "weights.safetensors").write_bytes(b"x")
     with pytest.raises(RunError, match="cannot be read"):
-        state.load(second, digest="d")
+        state.load(second, inputs={"seed": "d", "reward": "r"})
 
 
 def test_metrics_behind_a_state_are_dropped(tmp_path: Path) -> None:

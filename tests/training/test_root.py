@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +15,20 @@ import pytest
 from cai import train as root
 from cai.backends import scripted
 from cai.config import load_recipe
+from cai.constitution.writing import dump
 from cai.engine import Generate, Request, Sampling
+from cai.errors import InputError
+from cai.labels.events import append_labels
+from cai.progress import Silent
+from cai.records import HumanLabel, Prompt
 from cai.runs import RunFolder
+from cai.stages.export import split_of
+from cai.store import encode, write_text
 from cai.training.base import Job, TrainingError
+from cai.training.data import conversations_digest, read_conversations, read_pairs
 from cai.training.rewards import Tools
-from cai.yamlfile import StrictModel
+from cai.yamlfile import InvalidFile, StrictModel
+from tests.training.test_pairs import preferences, write
 
 RECIPE = """
 name: tiny
@@ -132,3 +142,154 @@ def test_what_was_asked_stays_known_to_a_training_that_begins_anew(tmp_path: Pat
     root._move_into_history(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"requests.jsonl", "requests-1.jsonl", "history"}
     assert (tmp_path / "history" / "001" / "metrics.jsonl").is_file()
+
+
+# --- what a training is made of ---------------------------------------------------------------------------------------
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with SFT data, preferences and a recipe beside it, as `cai run` leaves them; nothing was trained."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE + "sft: {test_fraction: 0.3}\njudge: {}\n", "utf-8")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hello"}\n', "utf-8")
+    place = RunFolder(tmp_path / "run")
+    write(place.preference_data / "trl", preferences())
+    place.sft.mkdir()
+    talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    (place.sft / "train.jsonl").write_bytes(encode({"messages": talk}))
+    place.prompts.write_bytes(b"".join(encode(Prompt.make(f"Say {number}").row()) for number in range(40)))
+    write_text(place.recipe, dump(load_recipe(tmp_path / "recipe.yaml").resolved()))
+    return place.path
+
+
+def prepared(run: Path, name: str, *overrides: str) -> tuple[Job, list[str]]:
+    """A job and what was said while it was made."""
+    told = Told()
+    parent = () if any(f"train.{name}" in each for each in overrides) else (f"train.{name}.parent=model",)
+    return root.prepare(name, load_recipe(run.parent / "recipe.yaml", [*parent, *overrides]), run, told).job, told.lines
+
+
+def test_prompts_are_split_as_the_runs_data_are(run: Path) -> None:
+    """By another seed, prompts that were trained on would be among the watched."""
+    found, told = prepared(run, "dpo")
+    held = {prompt.id for prompt in found.watched}
+    assert held == {p.id for n in range(40) if split_of(p := Prompt.make(f"Say {n}"), 0.3, 0) == "test"}
+    assert told == [f"trains from {run.parent / 'model'}"]
+    other, told = prepared(run, "dpo", "seed=2", "sft.test_fraction=0.6")
+    assert {prompt.id for prompt in other.watched} == held
+    assert other.seed == 2
+    assert told[0] == "the run's data were made by other options, and these play no part: sft.test_fraction"
+    _, told = prepared(run, "dpo", "preferences.min_margin=0.3", "sft.license=mit", "judge.options.orders=one")
+    assert told[0].endswith("no part: judge.options.orders, preferences.min_margin")
+
+
+def checkpoint(run: Path, name: str, digest: str) -> Path:
+    made = run / "train" / name / "checkpoint"
+    made.mkdir(parents=True)
+    config = {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    (made / "config.json").write_text(json.dumps(config), "utf-8")
+    (made / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}', "utf-8")
+    (made / "lineage.json").write_text(json.dumps({"algorithm": name, "data": {"digest": digest}}), "utf-8")
+    return made
+
+
+def test_it_is_said_what_is_trained_from_and_when_that_is_of_other_data(run: Path) -> None:
+    made = checkpoint(run, "sft", conversations_digest(read_conversations(run / "sft")))
+    job, told = prepared(run, "dpo", "train.dpo.settings={}")
+    assert job.parent == made
+    assert told == [f"trains from {made}"]
+    row = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "another"}]}
+    (run / "sft" / "train.jsonl").write_bytes(encode(row))
+    _, told = prepared(run, "dpo", "train.dpo.settings={}")
+    assert "other data than there are now; `cai train sft --fresh`" in told[1]
+    (run / "sft" / "train.jsonl").unlink()
+    _, told = prepared(run, "dpo", "train.dpo.settings={}")
+    assert "cannot be told: has no train.jsonl" in told[1]
+
+
+def test_a_reward_model_of_other_data_is_said(run: Path) -> None:
+    job, _ = prepared(run, "rm")
+    made = checkpoint(run, "rm", read_pairs(job.pairs).digest)
+    assert prepared(run, "ppo")[1] == [f"trains from {run.parent / 'model'}"]
+    write(run / "preferences" / "trl", preferences(p=0.9))
+    assert f"{made} was trained on other data than there are now" in prepared(run, "ppo")[1][1]
+    assert len(prepared(run, "dpo")[1]) == 1, "which asks no reward"
+
+
+@pytest.mark.parametrize("left", ["steps/inputs.json", "history/001/metrics.jsonl"])
+def test_what_was_begun_before_and_not_ended_is_not_left_out_in_silence(run: Path, left: str) -> None:
+    path = run / "train" / "sft" / left
+    path.parent.mkdir(parents=True)
+    path.write_text("{}", "utf-8")
+    with pytest.raises(InputError, match=r"sft was begun and has not come to its end.*train\.dpo\.parent"):
+        prepared(run, "dpo", "train.dpo.settings={}")
+    assert prepared(run, "dpo")[0].parent == run.parent / "model"
+
+
+def test_labels_that_were_not_merged_are_said(run: Path) -> None:
+    pair = preferences(1)[0]
+    said = HumanLabel("1", pair.comparison_id, pair.group_id, pair.axis, "ann", "a")
+    append_labels(run / "labels.jsonl", [said])
+    assert prepared(run, "rm")[1][-1] == f"1 labels of people play no part; `cai merge {run}` takes them in"
+
+
+def test_reference_answers_that_are_missing_are_said_before_anything_is_trained(run: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": "x"}]}
+        for n in range(39)
+    ]
+    path = run.parent / "references.jsonl"
+    path.write_bytes(b"".join(map(encode, rows)))
+    scored = "{kind: judge, references: references.jsonl}"
+    for rewards in (scored, "{kind: rules, terms: [{length: 2}]}, " + scored):
+        with pytest.raises(InputError, match=r"1 of .* prompts have no reference answer.*'Say 39'"):
+            prepared(run, "ppo", f"train.ppo={{parent: model, rewards: [{rewards}]}}")
+    prepared(run, "dpo", f"train.dpo={{parent: model, gold: {{mine: {scored}}}, settings: {{watch: {{prompts: 0}}}}}}")
+    path.write_bytes(encode(rows[0]))
+    with pytest.raises(InputError, match="no reference answer"):
+        prepared(run, "dpo", f"train.dpo={{parent: model, gold: {{mine: {scored}}}}}")
+
+
+def test_a_gold_rating_that_is_the_reward_is_refused(run: Path) -> None:
+    """Under whatever name of the model, and however an answer that cannot be rated counts."""
+    same = "{kind: rating, backend: critic, unread: -1, min_mass: 0.1, weight: 3}"
+    for gold, refused in ((same, True), ("{kind: rating, question: 'Is it kind?'}", False)):
+        block = f"{{parent: model, rewards: [{{kind: rating, backend: policy}}], gold: {{mine: {gold}}}}}"
+        with pytest.raises(InputError, match="is what is maximised") if refused else contextlib.nullcontext():
+            prepared(run, "ppo", f"train.ppo={block}")
+
+
+@pytest.mark.parametrize("weight", [".nan", ".inf", "0"])
+def test_a_reward_that_has_no_weight_is_refused_where_the_recipe_is_read(run: Path, weight: str) -> None:
+    score = f"{{kind: rules, terms: [{{length: 2}}], weight: {weight}}}"
+    for block in (f"{{rewards: [{score}]}}", f"{{gold: {{mine: {score}}}}}"):
+        with pytest.raises(InvalidFile, match="give a finite number other than 0"):
+            prepared(run, "ppo", f"train.ppo={block}")
+
+
+def test_a_model_that_two_roles_share_is_loaded_once(
+    tools: Callable[[str], Tools], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    built: list[Any] = []
+    builds = scripted.build
+
+    def counted(config: Any, **named: Any) -> Any:
+        built.append(config)
+        return builds(config, **named)
+
+    monkeypatch.setattr(scripted, "build", counted)
+    made = tools("grpo")
+    for role in ("policy", "critic", "judge", "policy"):
+        made.ask(role)([question(0, [])])
+    assert len(built) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Loop:
     Args:
         module: `parts`, or what accelerate wrapped around them: gradients are only right through it.
         folder: where states to resume from are kept.
-        digest: of all that the training depends on; a state of another one is refused.
+        inputs: digests of all that the training depends on, by name; a state of another one is refused.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Loop:
         folder: Path,
         metrics: Path,
         seed: int,
-        digest: str,
+        inputs: Mapping[str, str],
         say: Callable[[str], None] = print,
     ) -> None:
         self.parts, self.module, self.collector, self.config = parts, module, collector, config
-        self.folder, self.metrics, self.seed, self.digest, self.say = folder, metrics, seed, digest, say
+        self.folder, self.metrics, self.seed, self.inputs, self.say = folder, metrics, seed, dict(inputs), say
         self.processes = collector.processes
         policy, value = parts.groups()
         self.named = [*policy, *value]
@@ -75,7 +75,7 @@ class Loop:
             if self.processes.main:
                 state.trim_metrics(self.metrics, 0)
             return False
-        told, weights, moments = state.load(path, digest=self.digest)
+        told, weights, moments = state.load(path, inputs=self.inputs)
         self.parts.load_trained(weights)
         state.load_optimizer(self.optimizer, self.named, moments)
         self.done, self.beta.value = told["update"], told["beta"]
@@ -91,7 +91,7 @@ class Loop:
                 update=self.done,
                 tensors=self.parts.trained_state(),
                 optimizer=state.optimizer_tensors(self.optimizer, self.named),
-                told={"beta": self.beta.value, "digest": self.digest},
+                told={"beta": self.beta.value, "inputs": self.inputs},
             )
         self.processes.wait()
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from cai import plugins
@@ -218,7 +217,7 @@ def open_session(job: Job, config: Config) -> Iterator[Session]:
             folder=job.steps,
             metrics=job.metrics,
             seed=job.seed,
-            digest=digest(job, config, job.parent),
+            inputs=inputs_of(job, config),
             say=job.say,
         )
         accelerator.init_trackers("cai-ppo", config=flat(config.model_dump(mode="json")))
@@ -236,12 +235,20 @@ def ends_of(model: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(token) for token in found if token is not None))
 
 
-def digest(job: Job, config: Config, parent: Path) -> str:
-    """Of all that a training's curve depends on. How often to save or look is not among it, nor what moves memory."""
+def inputs_of(job: Job, config: Config) -> dict[str, str]:
+    """Digests of all that a training's curve depends on. How often to save or look is not among it, nor what moves
+    memory.
+    """
     left_out = {"save_every", "watch", "trust_reward_model", "logprob_tolerance", "ratio_tolerance", "report_to"}
     left_out |= {"micro_batch", "gradient_checkpointing"}
     if config.schedule == "constant":
         left_out.add("updates")  # so a finished training can go on for longer
     reward = getattr(job.reward, "id", getattr(job.reward, "name", ""))
-    options = config.model_dump(mode="json", exclude=left_out)
-    return content_hash(options, fingerprint(parent), job.seed, [p.id for p in job.prompts], reward)
+    found = {
+        "settings": config.model_dump(mode="json", exclude=left_out),
+        "parent": fingerprint(job.parent),
+        "seed": job.seed,
+        "prompts": [prompt.id for prompt in job.prompts],
+        "reward": reward,
+    }
+    return {name: content_hash(value) for name, value in found.items()}

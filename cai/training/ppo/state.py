@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,11 @@ def newest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(path: Path, *, digest: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+def load(path: Path, *, inputs: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """What `save` wrote: what was told, weights, optimiser.
+
+    Args:
+        inputs: what the training depends on, by name; a state of another one is refused.
 
     Raises:
         RunError: it was begun with other options, or cannot be read.
@@ -73,11 +76,12 @@ def load(path: Path, *, digest: str) -> tuple[dict[str, Any], dict[str, Tensor],
 
     try:
         told: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
-        if told.get("digest") != digest:
+        before = {**inputs, **told.get("inputs", {})}  # what an older state does not tell, it does not bind
+        if differing := [name for name, value in inputs.items() if before[name] != value]:
             raise RunError(
-                "this training was begun with other options, data or models",
+                f"a training with another {', '.join(differing)} was begun here",
                 where=str(path),
-                mend="restore them, or give the run another name, or delete the training's folder",
+                mend="--fresh begins anew and keeps what its rewards have asked, --out trains beside it",
             )
         return told, load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors")
     except (OSError, ValueError, SafetensorError) as error:

@@ -2,7 +2,8 @@
 
 A reward may have the attributes `doubt`: why it should not be trained on, "" where nothing speaks against it; `id`, a
 hash of all that its scores depend on; `measure`, the same for all that differ by shift and scale alone, where these
-are options; and `origin`, which says in `lineage.json` what they rest on.
+are options; `origin`, which says in `lineage.json` what they rest on; and a method `check(prompts)`, called before
+anything is loaded, which raises `InputError` where answers to one of these prompts cannot be scored.
 """
 
 from __future__ import annotations

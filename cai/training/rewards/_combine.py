@@ -27,6 +27,16 @@ class Combined:
         self.doubt = next((doubt for reward, _ in self._rewards if (doubt := getattr(reward, "doubt", ""))), "")
         self.last: dict[str, list[float]] = {}
 
+    def check(self, prompts: Sequence[Messages]) -> None:
+        """That each reward can score answers to these prompts, as far as that can be known before.
+
+        Raises:
+            InputError: one cannot.
+        """
+        for reward in self.parts:
+            if hasattr(reward, "check"):
+                reward.check(prompts)
+
     def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
         totals = [0.0] * len(answers)
         for index, (reward, weight) in enumerate(self._rewards):

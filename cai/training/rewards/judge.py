@@ -88,6 +88,21 @@ class Preference:
             sorted(references.items()),
         )
 
+    def check(self, prompts: Sequence[Messages]) -> None:
+        """That there is a reference answer to each of these prompts.
+
+        Raises:
+            InputError: there is not.
+        """
+        missing = [prompt for prompt in map(Prompt.make, prompts) if prompt.id not in self._references]
+        if missing:
+            begin = " ".join(missing[0].messages[-1].content.split())[:60]
+            raise InputError(
+                f"{len(missing)} of {len(prompts)} prompts have no reference answer; the first's last turn: {begin!r}",
+                where=self._config.references,
+                mend="add a row for each prompt that is trained on or watched",
+            )
+
     def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
         return self._ask([partial(self._one, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)])
 

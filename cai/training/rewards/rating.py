@@ -43,7 +43,10 @@ class Rating:
         self._config = config
         self._ask = ask
         self._rater = rater
-        self.id = judge_id("rating reward", config, rater.prompt, [fingerprint])
+        question = config.model_copy(update={"question": config.question or rater.prompt.question})
+        self.id = judge_id("rating reward", question, rater.prompt, [fingerprint], exclude=("backend",))
+        found = ("backend", "min_mass", "unread")
+        self.measure = judge_id("rating reward", question, rater.prompt, [fingerprint], exclude=found)
         self.origin = {"model": fingerprint, "options": config.model_dump(mode="json")}
 
     def __call__(self, prompts: Sequence[Messages], answers: Sequence[str]) -> list[float]:
