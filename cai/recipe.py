@@ -259,6 +259,12 @@ class Recipe(StrictModel):
     )
     preferences: PreferencesConfig = Field(default_factory=PreferencesConfig)
 
+    @field_validator("system_prompt", mode="before")
+    @classmethod
+    def _blank_is_none(cls, value: Any) -> Any:
+        """Left out it is the constitution's; a key that is there and blank means that there is none."""
+        return "" if value is None else value
+
     @field_validator("judge", mode="before")
     @classmethod
     def _not_blank(cls, value: Any) -> Any:

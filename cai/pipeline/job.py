@@ -16,6 +16,7 @@ from cai.errors import InputError
 from cai.evals.calibration import Calibration, calibration_path, keeps_sides, load_calibration
 from cai.judging import most_answers, panels
 from cai.judging.members import roles
+from cai.prompts.formats.dataset import arrow_files
 from cai.recipe import Recipe, SamplingConfig
 from cai.stages import judge, revise, sample
 from cai.stages.export import SftOptions
@@ -299,7 +300,7 @@ def _digest(path: Path) -> str:
     import hashlib
 
     with _readable(path):
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        files = arrow_files(path)  # of a folder what is read of it: `datasets` caches beside that what was mapped
     digest = hashlib.sha256()
     for file in files:
         with _readable(file), file.open("rb") as content:

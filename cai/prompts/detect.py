@@ -46,7 +46,7 @@ def detect(path: Path) -> str:
         return "dataset"
     suffixes = [suffix for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
     named = _BY_SUFFIX.get(suffixes[-1].lower()) if suffixes else None
-    if named in (None, "jsonl"):
+    if named in (None, "jsonl") or (named == "text" and _all_objects(path)):
         named = _by_rows(path) or named
     if named is None:
         raise InputError(
@@ -55,6 +55,13 @@ def detect(path: Path) -> str:
             mend=f"{FORMAT}, one of: {', '.join(formats.names())}",
         )
     return named
+
+
+def _all_objects(path: Path) -> bool:
+    """Whether a text's first lines all begin as a JSON object does: as prompts they would be its raw JSON."""
+    lines = [line[1] for line in itertools.islice(text_lines(path), _LOOK_AT) if not isinstance(line, BadRow)]
+    said = [line for line in lines if line.strip()]
+    return bool(said) and all(line.startswith("{") for line in said)
 
 
 def _by_rows(path: Path) -> str | None:

@@ -78,6 +78,39 @@ def test_a_recipe_may_have_a_system_prompt_of_its_own(project: Project) -> None:
     assert "| system prompt | Be brief. |" in (project.root / "runs/brief/sft/README.md").read_text()
 
 
+@pytest.mark.parametrize("value", ["", "''"])
+def test_a_system_prompt_that_is_there_and_blank_is_none(project: Project, value: str) -> None:
+    with (project.root / "constitution/own.yaml").open("a") as file:
+        file.write("system_prompt: Be brief.\n")
+    with (project.root / "recipe.yaml").open("a") as file:
+        file.write(f"system_prompt: {value}\n")
+    cai("run", "recipe.yaml")
+    assert not json.loads((project.root / "runs/small/constitution.json").read_text())["file"]["system_prompt"]
+    assert "10 of 10 rows were finished" in cai("run", "runs/small/recipe.yaml").stderr
+
+
+def test_what_lies_beside_a_data_set_and_is_not_read_changes_no_run(project: Project) -> None:
+    import pyarrow
+
+    table = pyarrow.table({"prompt": ["What is it?", "Why?"]})
+    folder = project.root / "data/set"
+    folder.mkdir()
+
+    def write(name: str) -> None:
+        with pyarrow.OSFile(str(folder / name), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+
+    write("data-00000-of-00001.arrow")
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+    given = ("run", "recipe.yaml", "--set", "prompts=[{path: data/set}]")
+    cai(*given)
+    write("cache-0123456789abcdef.arrow")
+    assert "2 of 2 rows were finished" in cai(*given).stderr
+    table = pyarrow.table({"prompt": ["What is it?", "Who?"]})
+    write("data-00000-of-00001.arrow")
+    assert "what differs: prompts" in cai(*given, code=2).stderr
+
+
 def test_update_after_editing_one_of_16_principles_makes_a_tenth_anew(project: Project) -> None:
     project.prompts(480, helpful=0)
     cai("run", "recipe.yaml")

@@ -148,6 +148,25 @@ def test_auto_looks_at_the_rows_past_a_broken_first_one(tmp_path: Path, row: obj
     assert detect(path) == format
 
 
+@pytest.mark.parametrize(
+    ("lines", "format"),
+    [
+        (['{"prompt": "a"}', "", '{"prompt": "b"}'], "jsonl"),
+        (["{torn", '{"transcript": "\\n\\nHuman: a"}'], "red-team"),
+        (['{"question": "a"}'], "jsonl"),
+        (["What is wrong with this?", '{"prompt": "a"}'], "text"),
+        (["{braces} are no JSON"], "text"),
+        ([""], "text"),
+    ],
+)
+def test_json_lines_by_the_name_of_a_text_are_no_prompts_of_raw_json(
+    tmp_path: Path, lines: list[str], format: str
+) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    assert detect(path) == format
+
+
 def test_auto_says_when_it_cannot_tell(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("just words\n")
     with pytest.raises(InputError, match=r"cannot tell the format.*in a recipe: format"):
