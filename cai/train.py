@@ -115,9 +115,9 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
         _check_gold(name, reward, gold)
     parent = _parent(name, block, loaded, place)
     say(f"trains from {parent}")
-    for before, folder in (("sft", parent), ("rm", tools.reward_model if _is_asked(block, name) else None)):
-        if folder is not None and folder == _checkpoint(place, before) and main_process():
-            _check_age(before, folder, loaded, place, say)
+    for before, used in (("sft", parent), ("rm", tools.reward_model if _is_asked(block, name) else None)):
+        if used is not None and used == _checkpoint(place, before) and main_process():
+            _check_age(before, used, loaded, place, say)
     job = Job(
         name=name,
         out=out,

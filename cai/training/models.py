@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from cai.allocator import keep_freed_memory
 from cai.errors import InputError
 from cai.records import Message
 from cai.training.data import common_start, tokens
-from cai.yamlfile import StrictModel
+from cai.yamlfile import StrictModel, nearest
 
 Kind = Literal["causal", "reward"]
 
@@ -27,11 +28,15 @@ class Lora(StrictModel):
     targets: str | tuple[str, ...] = Field("all-linear", description="Modules, as in peft's target_modules.")
 
 
-def check_parent(folder: Path, kind: Kind) -> None:
+def check_parent(folder: Path, kind: Kind, lora: Any = None) -> None:
     """What can be known of a parent before it is loaded.
 
+    Args:
+        lora: the adapters that it is to have, if any.
+
     Raises:
-        InputError: no model there, no tokenizer, no weights, or a model of another kind.
+        InputError: no model there, no tokenizer, no weights, a model of another kind, or none of its modules is what
+            adapters are asked for.
     """
     config = folder / "config.json"
     if not config.is_file():
@@ -52,6 +57,38 @@ def check_parent(folder: Path, kind: Kind) -> None:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         raise InputError("has no tokenizer", where=str(folder), mend="copy the tokenizer's files beside the weights")
     same_vocabulary(folder, told)
+    if lora is not None and lora.targets != "all-linear":
+        _check_targets(folder, kind, lora.targets)
+
+
+def _check_targets(folder: Path, kind: Kind, targets: str | Sequence[str]) -> None:
+    """Adapters that have a place, by peft's rule: a text is a pattern for whole names, each of a list ends a name.
+
+    Raises:
+        InputError: one has none; peft would say so once all is loaded, and only if none of a list has one.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    made = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
+    with torch.device("meta"):  # without weights
+        model = made.from_config(AutoConfig.from_pretrained(folder))
+    names = {
+        name for name, module in model.named_modules() if isinstance(getattr(module, "weight", None), torch.Tensor)
+    }
+    patterns = [targets] if isinstance(targets, str) else [rf"(.*\.)?{re.escape(target)}" for target in targets]
+    for target, pattern in zip([targets] if isinstance(targets, str) else targets, patterns, strict=True):
+        try:
+            found = any(re.fullmatch(pattern, name) for name in names)
+        except re.error as error:
+            raise InputError(f"not a pattern: {error}", where="settings.lora.targets") from error
+        if not found:
+            ends = sorted({name.rpartition(".")[2] for name in names})
+            raise InputError(
+                f"the model has no module {target!r}{nearest(target, ends)}",
+                where="settings.lora.targets",
+                mend=f"modules end in: {', '.join(ends)}; a list names such ends, a text is a pattern for whole names",
+            )
 
 
 def check_room(folder: Path, longest: int, new: int, *, context: int | None = None) -> None:

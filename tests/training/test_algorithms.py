@@ -13,8 +13,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from cai.errors import InputError  # noqa: E402
 from cai.records import Message  # noqa: E402
-from cai.training import algorithms  # noqa: E402
+from cai.training import algorithms, models  # noqa: E402
+from cai.training.models import Lora  # noqa: E402
 from tests.training import tiny_rl  # noqa: E402
 from tests.training.jobs import job, losses, train  # noqa: E402
 
@@ -83,7 +85,7 @@ def test_bfloat16_trains_every_weight(tmp_path: Path, name: str) -> None:
 def test_adapters_and_reward_head_are_float32_on_a_bfloat16_base(tmp_path: Path) -> None:
     from peft import get_peft_model
 
-    from cai.training.models import Lora, load_trained, peft_config
+    from cai.training.models import load_trained, peft_config
 
     lora, given = Lora(rank=2), job(tmp_path, "rm")
     base = load_trained(given.parent, "reward", lora=lora, dtype="bfloat16", pad=0, seed=0)
@@ -103,12 +105,36 @@ def test_adapters_are_merged(tmp_path: Path) -> None:
     assert json.loads((outcome.checkpoint / "config.json").read_text("utf-8"))["architectures"] == ["LlamaForCausalLM"]
 
 
+@pytest.mark.parametrize("name", ["sft", "rm", "dpo"])
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (["q_prj"], "no module 'q_prj'.*q_proj"),
+        (["q_proj", "v_prj"], "no module 'v_prj'"),
+        ("q_proj", "a text is a pattern for whole names"),
+        ("(", "not a pattern"),
+    ],
+)
+def test_adapters_that_have_no_place_are_refused_before_anything_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, targets: Any, said: str
+) -> None:
+    given = job(tmp_path, name)
+    monkeypatch.setattr(models, "load_model", None)
+    with pytest.raises(InputError, match=f"settings.lora.targets: .*{said}"):
+        train(given, lora={"targets": targets})
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], r".*layers\.1.*(q|v)_proj", "all-linear"])
+def test_adapters_that_have_a_place_are_taken(tmp_path: Path, targets: Any) -> None:
+    models.check_parent(tiny_rl.write_model(tmp_path), "causal", Lora.model_validate({"targets": targets}))
+
+
 @pytest.mark.parametrize("kind", ["causal", "reward"])
 def test_what_adapters_learn_below_the_last_bit_of_their_base_is_saved(tmp_path: Path, kind: Any) -> None:
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from cai.training.models import Lora, load_tokenizer, load_trained, peft_config, save
+    from cai.training.models import load_tokenizer, load_trained, peft_config, save
 
     parent, lora = tiny_rl.write_model(tmp_path / "model"), Lora(rank=4)
     base = load_trained(parent, kind, lora=lora, dtype="bfloat16", pad=0, seed=0)

@@ -196,4 +196,4 @@ def check(job: Job, config: Any) -> None:
             where=job.reward.name,
             mend="train a better one, or set trust_reward_model: true",
         )
-    check_parent(job.parent, "causal")
+    check_parent(job.parent, "causal", config.lora)

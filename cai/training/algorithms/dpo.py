@@ -30,7 +30,7 @@ def train(job: Job, config: Config) -> Outcome:
         TrainingError: NaN loss.
     """
     pairs = read_pairs(job.pairs, hard=not config.soft, say=job.say)
-    check_parent(job.parent, "causal")
+    check_parent(job.parent, "causal", config.lora)
     tokenizer = load_tokenizer(job.parent)
     check_template(tokenizer, str(job.parent))
     encoded, dropped = encode(pairs.train, tokenizer, longest=config.max_length)

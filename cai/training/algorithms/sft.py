@@ -42,7 +42,7 @@ def train(job: Job, config: Config) -> Outcome:
     if job.conversations is None:
         raise InputError("there are no conversations to train on", mend="run `cai run` on the recipe first")
     rows = read_conversations(job.conversations)
-    check_parent(job.parent, "causal")
+    check_parent(job.parent, "causal", config.lora)
     tokenizer = load_tokenizer(job.parent)
     check_template(tokenizer, str(job.parent))
     encoded: dict[str, list[dict[str, list[int]]]] = {}
