@@ -1,9 +1,13 @@
-"""What answers requests, one file each; and what they share: how an answer ended, a probability that was not told."""
+"""What answers requests, one file each; and what they share: how an answer ended, a probability that was not told, and
+turns for a chat template that has none of the system's."""
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from cai.engine import LOWEST
 from cai.errors import BackendError, PromptRefused
+from cai.records import Message, Messages
 
 _LEAST_BOUND = -1e-6
 _CUT = frozenset({"length", "repetition"})  # the latter is vLLM's, which ends an answer that goes round in circles
@@ -38,3 +42,14 @@ def unseen(bound: float) -> float:
 def bound_of(logprob: float) -> float | None:
     """What `unseen` was given; None of a log-probability that was told."""
     return logprob - LOWEST if logprob < LOWEST else None
+
+
+def folds(prompt: Messages | str) -> TypeGuard[Messages]:
+    """Whether a conversation begins with a system turn that can be `folded` into the user's."""
+    return not isinstance(prompt, str) and [turn.role for turn in prompt[:2]] == ["system", "user"]
+
+
+def folded(turns: Messages) -> Messages:
+    """The turns without the system's, whose text stands before the user's."""
+    system, user, *others = turns
+    return (Message("user", f"{system.content}\n\n{user.content}"), *others)

@@ -18,13 +18,14 @@ import math
 import os
 import re
 import time
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from cai.backends import finish_reason, unseen
+from cai.backends import finish_reason, folded, folds, unseen
 from cai.engine import LOWEST, Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
 from cai.records import content_hash
@@ -41,6 +42,9 @@ TOO_LONG = re.compile(
     re.I,
 )
 """What vLLM, llama.cpp, SGLang, TGI and hosted services say of a prompt that does not fit."""
+
+NO_SYSTEM = re.compile(r"system (role|message|prompt|turn)|roles must alternate|roles are supported", re.I)
+"""What servers say where the model's chat template has no system turn."""
 
 TOP = 20
 """Log-probabilities of a first token that the API gives at most; choices beyond them count as unseen."""
@@ -149,6 +153,9 @@ class Backend:
         except (openai.APITimeoutError, TimeoutError) as error:
             raise self._error(f"no answer within {self._config.timeout:g} s", retryable=True) from error
         except openai.APIStatusError as error:
+            if error.status_code in (400, 422) and folds(request.prompt) and NO_SYSTEM.search(str(error.message)):
+                # So each is asked twice; were it remembered, what is asked would depend on what came before.
+                return await self.generate(replace(request, prompt=folded(request.prompt)))
             raise self._status_error(error) from error
         except openai.APIConnectionError as error:
             raise self._error(f"the connection failed: {error.__cause__ or error}", retryable=True) from error

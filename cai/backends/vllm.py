@@ -27,10 +27,11 @@ from pydantic import Field, field_validator
 
 from cai import modelfolder
 from cai.allocator import keep_freed_memory
-from cai.backends import finish_reason
+from cai.backends import finish_reason, folded, folds
 from cai.engine import Completion, Request, choice_logprob
 from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency, PromptRefused
 from cai.processor import resolved_dtype
+from cai.records import Message, Messages
 from cai.store import readable
 from cai.yamlfile import StrictModel
 
@@ -137,9 +138,6 @@ def expected_speed(config: Config) -> float | None:
     return 6e10 * len(os.sched_getaffinity(0)) / size
 
 
-_Turns = Sequence[tuple[str, str]]
-"""Role and content of each."""
-
 _REPLY = "reply"
 """What a chat template is shown in place of a reply begun for the model."""
 
@@ -192,10 +190,10 @@ class Backend:
         """
         if isinstance(prompt, str):
             return list(self._tokenizer.encode(prompt))
-        turns = [(message.role, self._plain(message.content)) for message in prompt]
+        turns = tuple(Message(turn.role, self._plain(turn.content)) for turn in prompt)
         return self._encode(self._written(turns, self._shape(turns)))
 
-    def _shape(self, turns: _Turns) -> _Shape:
+    def _shape(self, turns: Messages) -> _Shape:
         """How the chat template wants such turns, tried on words that must stand in what it writes.
 
         Some templates refuse a system turn, or leave it out: its text then stands before the user's. Some, of models
@@ -204,25 +202,25 @@ class Backend:
         Raises:
             PromptRefused: it takes them in no way.
         """
-        roles = tuple(role for role, _ in turns)
+        roles = tuple(turn.role for turn in turns)
         if roles in self._shapes:
             return self._shapes[roles]
-        words = [(role, f"turn-{number}.") for number, role in enumerate(roles)]
+        words = tuple(Message(role, f"turn-{number}.") for number, role in enumerate(roles))
         refused: PromptRefused | None = None
-        for folded in (False, True) if roles[:2] == ("system", "user") else (False,):
+        for fold in (False, True) if folds(turns) else (False,):
             for parts in (False, True):
-                shape = _Shape(folded, parts)
+                shape = _Shape(fold, parts)
                 try:
                     written = self._written(words, shape)
                 except PromptRefused as error:
-                    refused = refused or error
+                    refused = refused if parts else error
                     continue
-                if all(word in written for _, word in words):
+                if all(word.content in written for word in words):
                     self._shapes[roles] = shape
                     return shape
         raise refused or self._refused(roles, "it leaves out what they say")
 
-    def _written(self, turns: _Turns, shape: _Shape) -> str:
+    def _written(self, turns: Messages, shape: _Shape) -> str:
         """The text that the chat template makes of the turns.
 
         A last turn of the assistant is a reply begun for the model. It stays open, as it is, where the template puts
@@ -232,18 +230,20 @@ class Backend:
         Raises:
             PromptRefused: the template fails.
         """
-        roles = tuple(role for role, _ in turns)
-        begun = turns[-1][1] if roles[-1] == "assistant" else None
+        roles = tuple(turn.role for turn in turns)
+        begun = turns[-1].content if roles[-1] == "assistant" else None
         if begun is not None:  # templates trim and cut what is said
-            turns = [*turns[:-1], ("assistant", _REPLY)]
+            turns = (*turns[:-1], Message("assistant", _REPLY))
         if shape.folded:
-            (_, system), (_, user), *others = turns
-            turns = [("user", f"{system}\n\n{user}"), *others]
+            turns = folded(turns)
         try:
             text: str = self._tokenizer.apply_chat_template(
                 [
-                    {"role": role, "content": [{"type": "text", "text": content}] if shape.parts else content}
-                    for role, content in turns
+                    {
+                        "role": turn.role,
+                        "content": [{"type": "text", "text": turn.content}] if shape.parts else turn.content,
+                    }
+                    for turn in turns
                 ],
                 tokenize=False,
                 add_generation_prompt=begun is None,

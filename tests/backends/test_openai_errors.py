@@ -72,6 +72,30 @@ def test_a_status_that_asking_again_does_not_help(server: Server, code: int, men
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        "System role not supported",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Only user and assistant roles are supported!",
+    ],
+)
+def test_what_the_system_says_stands_before_the_user_where_the_model_has_no_such_turn(
+    server: Server, message: str
+) -> None:
+    def act(request: Handler, number: int) -> Action | None:
+        return status(400, message) if request.body["messages"][0]["role"] == "system" else None
+
+    server.act = act
+    assert answer(server).text
+    assert [turn["content"] for turn in server.asked[-1].body["messages"]] == ["Be kind.\n\nHello"]
+    assert len(server.asked) == 2
+    server.act = lambda request, number: status(400, message)  # it is not the system turn
+    with pytest.raises(BackendError, match=f"HTTP 400: .*{message[:20]}"):
+        answer(server)
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize(
     ("code", "message"),
     [
         (400, "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"),
