@@ -78,7 +78,9 @@ class SftConfig(StrictModel):
         "`boilerplate` are recorded only, unless named here.",
     )
     test_fraction: float = Field(0.05, ge=0, lt=1, description="Share of prompts held out, split by prompt.")
-    system_prompt: bool = Field(False, description="Put the system prompt into the rows.")
+    system_prompt: bool = Field(
+        False, description="Put the system prompt into the rows; training then puts it before the run's prompts."
+    )
     license: str = Field("", description="Licence of the data set, for its card (a Hugging Face licence id).")
     prompt_licenses: tuple[str, ...] = Field((), description="Sources and licences of the prompts, for the card.")
     language: tuple[str, ...] = Field(("en",), description="For the card.")

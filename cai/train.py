@@ -36,7 +36,7 @@ from cai.stages.export import split_of
 from cai.store import Lock, Log, write_json
 from cai.training import algorithms
 from cai.training.base import Job, Outcome, Reward
-from cai.training.data import PairSource, conversations_digest, read_conversations, read_pairs
+from cai.training.data import PairSource, conversations_digest, read_conversations, read_pairs, with_system
 from cai.training.lineage import read_lineage
 from cai.training.rewards import Ask, Tools
 from cai.training.runner import INPUTS
@@ -106,7 +106,8 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     made = load_recipe(place.recipe) if place.recipe.is_file() else loaded
     if differing := runs.differences(_data_options(made), _data_options(loaded)):
         say(f"the run's data were made by other options, and these play no part: {', '.join(differing)}")
-    watched, training = _prompts(made, place)
+    system = _system(made, place)
+    watched, training = _prompts(made, place, system)
     opened = contextlib.ExitStack()
     tools = _tools(loaded, place, out, opened)
     reward = _reward(block.rewards, tools) if name in RL else None
@@ -117,14 +118,14 @@ def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, 
     say(f"trains from {parent}")
     for before, used in (("sft", parent), ("rm", tools.reward_model if _is_asked(block, name) else None)):
         if used is not None and used == _checkpoint(place, before) and main_process():
-            _check_age(before, used, loaded, place, say)
+            _check_age(before, used, loaded, place, system, say)
     job = Job(
         name=name,
         out=out,
         parent=parent,
         seed=loaded.recipe.seed,
         conversations=_data(block, loaded, place) if name == "sft" else None,
-        pairs=_pairs(block, loaded, place, say) if name in ("rm", "dpo") else (),
+        pairs=_pairs(block, loaded, place, system, say) if name in ("rm", "dpo") else (),
         prompts=training if name in RL else (),
         watched=watched,
         reward=reward,
@@ -221,19 +222,33 @@ def _data_options(loaded: LoadedRecipe) -> dict[str, Any]:
     return told
 
 
-def _prompts(made: LoadedRecipe, place: RunFolder) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+def _system(made: LoadedRecipe, place: RunFolder) -> str:
+    """The system prompt that stands in the run's SFT data, and so belongs before all that is trained on; "" for none.
+
+    Args:
+        made: the recipe that the data were made by.
+    """
+    if not made.recipe.sft.system_prompt or not place.constitution.is_file():
+        return ""
+    return load_constitution(place.path).system_prompt.strip()
+
+
+def _prompts(made: LoadedRecipe, place: RunFolder, system: str) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
     """The run's prompts: held out, and to be trained on; split as the run's data are.
 
     Args:
         made: the recipe that the data were made by. Another's seed or share would put what was trained on among the
             watched.
+        system: put before each of them.
     """
     if not place.prompts.is_file():
         return (), ()
     options = made.recipe
     split: dict[str, list[Prompt]] = {"train": [], "test": []}
     for prompt in read_prompts(place):
-        split[split_of(prompt, options.sft.test_fraction, options.seed)].append(prompt)
+        messages = with_system(prompt.messages, system)
+        asked = Prompt.make(messages, tags=prompt.tags, source=prompt.source, overrides=prompt.overrides)
+        split[split_of(prompt, options.sft.test_fraction, options.seed)].append(asked)
     return tuple(split["test"]), tuple(split["train"])
 
 
@@ -266,7 +281,9 @@ def _parent(name: str, block: TrainConfig, loaded: LoadedRecipe, place: RunFolde
     return loaded.resolve(model)
 
 
-def _check_age(name: str, made: Path, loaded: LoadedRecipe, place: RunFolder, say: Callable[[str], None]) -> None:
+def _check_age(
+    name: str, made: Path, loaded: LoadedRecipe, place: RunFolder, system: str, say: Callable[[str], None]
+) -> None:
     """Tell where what came before was trained on other data than it would be now: the run may have been made anew."""
     block = loaded.recipe.train.get(name, TrainConfig())
     told = ((read_lineage(made) or {}).get("data") or {}).get("digest")
@@ -275,7 +292,7 @@ def _check_age(name: str, made: Path, loaded: LoadedRecipe, place: RunFolder, sa
             now = conversations_digest(read_conversations(_data(block, loaded, place)))
         else:
             settings: Any = settings_of(name, block.settings, f"train.{name}.settings")
-            now = read_pairs(_pairs(block, loaded, place, _silent), hard=not settings.soft).digest
+            now = read_pairs(_pairs(block, loaded, place, system, _silent), hard=not settings.soft).digest
     except InputError as error:
         say(f"whether {made} was trained on the present data cannot be told: {error.what}")
         return
@@ -294,8 +311,9 @@ def _data(block: TrainConfig, loaded: LoadedRecipe, place: RunFolder) -> Path:
 
 
 def _pairs(
-    block: TrainConfig, loaded: LoadedRecipe, place: RunFolder, say: Callable[[str], None]
+    block: TrainConfig, loaded: LoadedRecipe, place: RunFolder, system: str, say: Callable[[str], None]
 ) -> tuple[PairSource, ...]:
+    """The mixture; the run's own part of it behind its system prompt, if the SFT data have that."""
     found: list[PairSource] = []
     for given in block.pairs or (PairsFrom(),):
         path = loaded.resolve(given.path) if given.path else training_data(place, say)
@@ -304,7 +322,17 @@ def _pairs(
         name = given.name or (path.parent.name if path.name == TRAINED_ON else path.name)
         while any(name == other.name for other in found):
             name += "+"
-        found.append(PairSource(name, path, given.axes, given.sources, given.weight, own=not given.path))
+        found.append(
+            PairSource(
+                name,
+                path,
+                given.axes,
+                given.sources,
+                given.weight,
+                system="" if given.path else system,
+                own=not given.path,
+            )
+        )
     return tuple(found)
 
 

@@ -33,6 +33,7 @@ class PairSource:
         axes, sources: those taken; empty for all. People's helpfulness and AI harmlessness are two sources of a
             mixture.
         weight: of each of its rows in the loss.
+        system: put before each of its prompts, see `with_system`.
         own: whether this run wrote it: a row that cannot be read is then a fault, and ends the reading. Of what others
             wrote such rows are left out and counted (HH-RLHF has one in a thousand).
     """
@@ -43,6 +44,7 @@ class PairSource:
     sources: tuple[str, ...] = ()
     weight: float = 1.0
     test_fraction: float = 0.1
+    system: str = ""
     own: bool = False
 
 
@@ -164,6 +166,7 @@ def read_pairs(
             for split in SPLITS
             for e in parts[split]
         ]
+        + [source.system for source in sources if source.system]
     )
     return Pairs(parts["train"], parts["test"], mixture, digest)
 
@@ -225,8 +228,18 @@ def _element(rows: Sequence[tuple[Preference, PairSource]], hard: bool) -> Eleme
         p = 1.0 if hard else row.p
         weight = source.weight * (1 / on_axis[row.axis] if unsaid else row.weight)
         pairs.append(Pair(first, second, p, weight, row.axis, row.source, row.id, _is_tie(row)))
-    first_row = rows[0][0]
-    return Element(_group(first_row), first_row.prompt_id, first_row.messages, tuple(answers), tuple(pairs))
+    first_row, first_source = rows[0]
+    messages = with_system(first_row.messages, first_source.system)
+    return Element(_group(first_row), first_row.prompt_id, messages, tuple(answers), tuple(pairs))
+
+
+def with_system(messages: Messages, system: str) -> Messages:
+    """A conversation behind a system prompt, as the SFT data have it: joined to its own system turn, if it has one."""
+    if not system:
+        return messages
+    if messages[0].role == "system":
+        return (Message("system", f"{system}\n\n{messages[0].content}"), *messages[1:])
+    return (Message("system", system), *messages)
 
 
 # --- conversations ----------------------------------------------------------------------------------------------------

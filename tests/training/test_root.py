@@ -15,17 +15,18 @@ import pytest
 from cai import train as root
 from cai.backends import scripted
 from cai.config import load_recipe
+from cai.constitution import load_constitution
 from cai.constitution.writing import dump
 from cai.engine import Generate, Request, Sampling
 from cai.errors import InputError
 from cai.labels.events import append_labels
 from cai.progress import Silent
-from cai.records import HumanLabel, Prompt
+from cai.records import HumanLabel, Message, Prompt
 from cai.runs import RunFolder
 from cai.stages.export import split_of
-from cai.store import encode, write_text
+from cai.store import encode, write_json, write_text
 from cai.training.base import Job, TrainingError
-from cai.training.data import conversations_digest, read_conversations, read_pairs
+from cai.training.data import conversations_digest, read_conversations, read_pairs, with_system
 from cai.training.rewards import Tools
 from cai.yamlfile import InvalidFile, StrictModel
 from tests.training.test_pairs import preferences, write
@@ -147,6 +148,9 @@ def test_what_was_asked_stays_known_to_a_training_that_begins_anew(tmp_path: Pat
 # --- what a training is made of ---------------------------------------------------------------------------------------
 
 
+NO_MODEL = "train.ppo={parent: model, rewards: [{kind: rules, terms: [{length: 2}]}]}"
+
+
 class Told(Silent):
     """Keeps what is said."""
 
@@ -191,6 +195,36 @@ def test_prompts_are_split_as_the_runs_data_are(run: Path) -> None:
     assert told[0] == "the run's data were made by other options, and these play no part: sft.test_fraction"
     _, told = prepared(run, "dpo", "preferences.min_margin=0.3", "sft.license=mit", "judge.options.orders=one")
     assert told[0].endswith("no part: judge.options.orders, preferences.min_margin")
+
+
+def test_a_system_prompt_in_the_sft_data_stands_before_all_that_is_trained_on(run: Path) -> None:
+    """What SFT learnt behind it would else be trained on, and watched, without it."""
+    pairs = read_pairs(prepared(run, "rm")[0].pairs)
+    write_json(run / "constitution.json", load_constitution("humanity").with_system_prompt("Be brief. ").row())
+    assert prepared(run, "ppo", NO_MODEL)[0].prompts[0].messages[0].role == "user"
+    loaded = load_recipe(run.parent / "recipe.yaml", ["sft.system_prompt=true"])
+    write_text(run / "recipe.yaml", dump(loaded.resolved()))
+    job, _ = prepared(run, "ppo", NO_MODEL)
+    plain = [Prompt.make(f"Say {number}") for number in range(40)]
+    held = {prompt.messages for prompt in plain if split_of(prompt, 0.3, 0) == "test"}
+    assert {prompt.messages[1:] for prompt in job.watched} == held
+    assert len(job.prompts) + len(job.watched) == 40
+    for prompt in (*job.prompts, *job.watched):
+        assert prompt.messages[0] == Message("system", "Be brief.")
+        assert prompt.id == Prompt.make(prompt.messages).id
+    others = run / "preferences" / "trl"
+    mixture = f"train.rm={{parent: model, pairs: [{{}}, {{path: {others}}}]}}"
+    found = read_pairs(prepared(run, "rm")[0].pairs)
+    assert {element.messages[0].content for element in found.train} == {"Be brief."}
+    assert found.digest != pairs.digest
+    both = read_pairs(prepared(run, "rm", mixture)[0].pairs)
+    assert {element.messages[0].role for element in both.train} == {"system", "user"}, "others' stand as they are"
+
+
+def test_a_system_prompt_is_joined_to_a_prompts_own() -> None:
+    asked = (Message("system", "Speak French."), Message("user", "Hello"))
+    assert with_system(asked, "Be brief.")[0].content == "Be brief.\n\nSpeak French."
+    assert with_system(asked, "") == asked
 
 
 def checkpoint(run: Path, name: str, digest: str) -> Path:
