@@ -83,7 +83,7 @@ def measure(bench: Bench, asked: Task, report: Reporter) -> Measured:
     with contextlib.ExitStack() as stack:
         if asked.out:
             stack.enter_context(Lock(asked.out))
-            _same(asked.out, {"judge": bench.row(), "pairs": said, "sampled": sampled, "seed": bench.setting.seed})
+            _same(asked.out, {"judge": bench.row(), "pairs": said, "seed": bench.setting.seed})
         work = Work()
         log = asked.out / "requests.jsonl" if asked.out else None
         outcomes = judged(bench, [(pair, bench.ask(pair.group())) for pair in pairs], work, report, log=log)
@@ -204,11 +204,14 @@ def digest(path: Path) -> str:
 
 
 def _same(folder: Path, now: dict[str, Any]) -> None:
-    """Refuse a folder that holds another measurement; else note what this one is."""
+    """Refuse a folder that holds another measurement; else note what this one is.
+
+    How many of the pairs are drawn may change: a larger limit only adds some.
+    """
     path = folder / "eval.json"
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))
-        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        changed = sorted(key for key in now if before.get(key) != now[key])
         if changed:
             raise RunError(
                 f"holds another measurement: {', '.join(changed)} differ",

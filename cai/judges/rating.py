@@ -2,8 +2,8 @@
 
 Lee et al. 2023 (arXiv 2309.00267, section 3.2.2): the score is the sum of i * P(i) over the ratings' normalised
 probabilities, scaled to [-1, 1]. Every pair is then decided from the two distributions as if drawn independently:
-p_a = P(i > j), p_tie = P(i = j). K answers cost K or 2 K forward passes instead of K (K - 1), and no answer has a place
-beside another.
+p_a = P(i > j) + P(i = j) / 2, p_tie = 0. K answers cost K or 2 K forward passes instead of K (K - 1), and no answer
+has a place beside another.
 
 "10" is one token for some tokenizers and two for others, and a judge cannot tell which. Both spellings are summed:
 P(10) = P("10") + P("1") P("0" | "1") and P(1) = P("1") (1 - P("0" | "1")). Where the backend refuses "10" as more than

@@ -42,7 +42,7 @@ def export_preferences(job: Job, place: RunFolder, report: Reporter) -> dict[str
         raise RunError("the recipe has no judge", where="judge", mend="add a block `judge: {}`; the defaults work")
     counts: Counter[str] = Counter()
     sizes: Counter[int] = Counter()
-    tally, usage, failed = VoteTally(), Counter[str](), Counter[str]()
+    tally, usage, failed = VoteTally(job.rule), Counter[str](), Counter[str]()
     failed["unreadable"] = recount(place.read_manifest() or {}).get("unreadable", 0)
     with contextlib.ExitStack() as stack:
         answers = stack.enter_context(Answers.open(job, place))

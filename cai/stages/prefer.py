@@ -261,7 +261,7 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
     answers = [each for each in found if each is not None and each.weight > 0]
     # Each principle may have played a tournament of its own; one whose verdict did not count says nothing of this row.
     counted = [each.key.principle_ids for each in answers] or [vote.principle_ids for vote in votes]
-    judged = _by_judge(answers)
+    judged = by_judge(answers)
     p_a = None
     if judged:
         combined = panels.combine([each.p for each in judged], rule.panel)
@@ -301,7 +301,7 @@ def _preference(comparison: Comparison, axis: str, votes: Sequence[Vote], rule: 
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class Judged:
     """What one judge's questions came to, by their weights: `p` clamped where it says so, `said` as it was said."""
 
     p: float
@@ -309,7 +309,7 @@ class _Judged:
     p_tie: float
 
 
-def _by_judge(answers: Iterable[Answer]) -> list[_Judged]:
+def by_judge(answers: Iterable[Answer]) -> list[Judged]:
     """What each judge said that gave an answer."""
     judges: dict[tuple[str, str], list[Answer]] = {}
     for each in answers:
@@ -319,7 +319,7 @@ def _by_judge(answers: Iterable[Answer]) -> list[_Judged]:
         total = math.fsum(each.weight for each in asked)
         p = math.fsum(each.p * each.weight for each in asked) / total
         p_tie = math.fsum(each.p_tie * each.weight for each in asked) / total
-        found.append(_Judged(round(clamped(p, p_tie, asked[0].clamp), PLACES), p, p_tie))
+        found.append(Judged(round(clamped(p, p_tie, asked[0].clamp), PLACES), p, p_tie))
     return found
 
 

@@ -7,7 +7,6 @@ small for a principle that is seldom drawn; a rate of nothing is None, never 0.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 
 from cai.judging.panels import disagreement
 from cai.records import Group, Preference, Vote, verdict_of
-from cai.stages.prefer import by_question, orders, p_of, side
+from cai.stages.prefer import Answer, Rule, answer, by_judge, by_question, orders, p_of, side
 
 
 @dataclass(frozen=True)
@@ -151,9 +150,14 @@ class _Sums:
 
 
 class VoteTally:
-    """Takes up the votes of one group after another; memory does not depend on their number."""
+    """Takes up the votes of one group after another; memory does not depend on their number.
 
-    def __init__(self) -> None:
+    Args:
+        rule: the one by which the votes become labels, so that judges of a panel are compared by what each one said.
+    """
+
+    def __init__(self, rule: Rule | None = None) -> None:
+        self._rule = rule or Rule()
         self._overall = _Sums()
         self._judges: dict[str, _Sums] = {}
         self._principles: dict[str, _Sums] = {}
@@ -173,7 +177,7 @@ class VoteTally:
             for label in labels
             if label.status == "ok"
         }
-        said: dict[tuple[str, str], dict[str, list[float]]] = {}
+        said: dict[tuple[str, str], list[Answer]] = {}
         for key, asked in by_question(vote for vote in votes if not vote.raw.get("inferred")).items():
             sums = [self._overall, self._judges.setdefault(key.judge, _Sums())]
             sums += [self._principles.setdefault(name, _Sums()) for name in dict.fromkeys(key.principle_ids or ("",))]
@@ -185,13 +189,14 @@ class VoteTally:
                 if len(slots) == 2:
                     each.both += 1
                     each.flips += slots["ab"] * slots["ba"] < 0
-            judges = said.setdefault((key.comparison_id, key.axis), {})
-            judges.setdefault(key.judge, []).extend(p for _, p in labels_of if p is not None)
-        for judges in said.values():
-            means = [statistics.fmean(found) for found in judges.values() if found]
-            if len(means) > 1:
+            found = answer(key, asked, self._rule)
+            if found is not None and found.weight > 0:
+                said.setdefault((key.comparison_id, key.axis), []).append(found)
+        for answers in said.values():
+            judged = by_judge(answers)
+            if len(judged) > 1:
                 self._panels += 1
-                self._bits += disagreement(means)
+                self._bits += disagreement([each.p for each in judged])
 
     def report(self) -> VoteReport:
         """The statistics so far; names in alphabetical order."""

@@ -124,3 +124,22 @@ def test_what_a_tournament_inferred_is_no_second_judge() -> None:
     assert report.overall.votes == 2
     assert report.overall.decisiveness == pytest.approx(0.4)
     assert report.overall.failures == {}
+
+
+def test_judges_differ_by_their_labels_and_not_by_their_single_votes() -> None:
+    votes = [
+        vote(PAIRS[0], "", 1.0, principle_ids=("p",), weight=3.0),
+        vote(PAIRS[0], "", 0.0, principle_ids=("q",), weight=1.0),
+        vote(PAIRS[0], "", 0.75, judge="k"),  # as the first one says by the weights of its principles
+        vote(PAIRS[1], "ab", 0.9),
+        vote(PAIRS[1], "ba", None, error="low_mass"),  # no label: an order is missing
+        vote(PAIRS[1], "", 0.1, judge="k"),
+    ]
+    tally = VoteTally(Rule())
+    tally.add(GROUP, votes)
+    report = tally.report()
+    assert report.panels == 1
+    assert report.disagreement == pytest.approx(0, abs=1e-9)
+    lenient = VoteTally(Rule(need_both=False))
+    lenient.add(GROUP, votes)
+    assert lenient.report().panels == 2
