@@ -41,7 +41,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "repetition": "The text has fallen into a loop: the same words or sentence over and over.",
         "bare_refusal": "A revision or critique is nothing but a refusal: no reason, and nothing in its place.",
         "no_critique": "The critic said nothing of the answer (empty, bare refusal, the answer again); round skipped.",
-        "too_long": "The round did not fit into the model's context; it was skipped, and the answer stays as it was.",
+        "refused": "The backend refused it (a server's filter): a round that was skipped, or an answer without text.",
+        "too_long": "It did not fit into the model's context: a round that was skipped, or an answer without text.",
         "refusal": "The text opens by declining, wholly or in part, what was asked; recorded, not a fault by itself.",
         "boilerplate": "Stock comfort or morals that nobody asked for; recorded, not a fault by itself.",
     }
@@ -52,7 +53,7 @@ RECORDED: frozenset[str] = frozenset({"refusal", "boilerplate"})
 # The flags that by default keep a revision from being passed on.
 BLOCKING: frozenset[str] = frozenset(FLAGS) - RECORDED
 # A round that carries one was not brought to its end; there is no text.
-SKIPPED: frozenset[str] = frozenset({"no_critique", "too_long"})
+SKIPPED: frozenset[str] = frozenset({"no_critique", "refused", "too_long"})
 # A critique that carries one says nothing of the answer: it leaves the reviser nothing to go by.
 SAYS_NOTHING: frozenset[str] = frozenset({"empty", "bare_refusal", "response_copied"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cai.pipeline.begin import read_prompts
 from cai.pipeline.compared import export_preferences, read_preferences_of, to_write
 from cai.pipeline.job import Job, prepare
 from cai.pipeline.reading import recount
+from cai.pipeline.stages import quarantine_of
 from cai.progress import Reporter
 from cai.records import Quarantined, Response, Vote
 from cai.runs import ResponsesOf, RunFolder
@@ -79,11 +80,9 @@ def _quarantine(place: RunFolder, journals: Mapping[str, Log]) -> dict[str, Coun
         for bad in _unreadable(place):
             file.write(encode(bad))
         for prompt in read_prompts(place):
-            for journal in journals.values():
-                failed = (journal.get(prompt.id) or {}).get("quarantined")
-                if failed:
-                    file.write(encode(failed))
-                    found[failed["stage"]][failed["reason"]] += 1
+            for failed in quarantine_of(journal.get(prompt.id) for journal in journals.values()):
+                file.write(encode(failed))
+                found[failed["stage"]][failed["reason"]] += 1
     return found
 
 
@@ -103,9 +102,9 @@ def _export_sft(job: Job, place: RunFolder, journal: Log, reasons: Counter[str],
             metrics.add(Response.from_row(response) for response in row["responses"])
     counts = write_sft(place.sft, sft_rows(read_prompts(place), ResponsesOf(journal), job.sft, left_out=left_out))
     told = metrics.row()
-    given_up = Counter(reasons)
-    given_up["unreadable"] += recount(place.read_manifest() or {}).get("unreadable", 0)
-    card = _card(job, counts, dict(sorted((+given_up).items())), told, left_out)
+    failed = Counter(reasons)
+    failed["unreadable"] += recount(place.read_manifest() or {}).get("unreadable", 0)
+    card = _card(job, counts, dict(sorted((+failed).items())), told, left_out)
     write_text(place.sft / "README.md", dataset_card(card))
     report.say(f"{counts.rows} SFT rows in {place.sft}")
     others: dict[str, Any] = {}
@@ -137,10 +136,7 @@ def _card(
 ) -> CardInfo:
     recipe, options = job.loaded.recipe, job.loaded.recipe.revise
     models: dict[str, ModelUsed] = {}
-    took_part = ["policy"]  # in making these data; a judge and further samplers did not
-    if options.rounds:
-        took_part += ["critic", "reviser"] if options.critique else ["reviser"]
-    for role in took_part:
+    for role in job.plan.roles:  # in making these data a judge and further samplers took no part
         print_ = job.fingerprints[role]
         known = models.get(print_)
         roles = f"{known.role}, {role}" if known else role
@@ -183,25 +179,31 @@ def explain(folder: Path, id: str) -> Explanation | Decisions:
     # The run's own copy: the constitution may have been edited since.
     job = prepare(load_recipe(place.recipe), models=False, constitution=load_constitution(place.path))
     titles = {bound.id: bound.principle.title for bound in job.constitution.principles}
-    if not place.journal.is_file():
-        # Nothing was revised; answers may have been compared all the same.
-        compared = _decisions(job, place, id, titles)
-        if compared is None:
-            raise InputError("no row was revised yet, and no preference has this id", where=str(folder))
-        return compared
-    with Log(place.journal, read_only=True) as journal:
-        ids = [prompt.id for prompt in read_prompts(place)]
-        rows = (journal.get(prompt_id) for prompt_id in ids)
-        quarantined = [Quarantined.from_row(row["quarantined"]) for row in rows if row and row["quarantined"]]
+    prompt_ids = [prompt.id for prompt in read_prompts(place)]
+    with contextlib.ExitStack() as stack:
+        journals = [
+            stack.enter_context(Log(path, read_only=True))
+            for path in (place.journal, place.sampled, place.judged)
+            if path.is_file()
+        ]
+        rows = (quarantine_of(journal.get(prompt_id) for journal in journals) for prompt_id in prompt_ids)
+        quarantined = [Quarantined.from_row(row) for each in rows for row in each]
         quarantined += [Quarantined.from_row(row) for row in _unreadable(place)]
-        responses = ResponsesOf(journal, [prompt_id for prompt_id in ids if prompt_id in journal])
-        try:
-            return why.explain(id, read_prompts(place), responses, quarantined, options=job.sft, titles=titles)
-        except InputError:
-            compared = _decisions(job, place, id, titles)
-            if compared is None:
-                raise
-            return compared
+
+        def of(path: Path) -> Mapping[str, Sequence[Response]]:
+            journal = next((each for each in journals if each.path == path), None)
+            return {} if journal is None else ResponsesOf(journal, [each for each in prompt_ids if each in journal])
+
+        def story(samples: Mapping[str, Sequence[Response]]) -> Explanation:
+            return why.explain(
+                id, read_prompts(place), of(place.journal), quarantined, samples=samples, options=job.sft, titles=titles
+            )
+
+        # What was compared is told by its preferences, unless the revise stage knows it; other samples by themselves.
+        if place.journal.is_file():
+            with contextlib.suppress(InputError):
+                return story({})
+        return _decisions(job, place, id, titles) or story(of(place.sampled))
 
 
 def _decisions(job: Job, place: RunFolder, id: str, titles: Mapping[str, str]) -> Decisions | None:

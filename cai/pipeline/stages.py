@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cai.engine import Generate
 from cai.errors import RunError
-from cai.judging import TOO_LONG, unanswered
+from cai.judging import REFUSED, TOO_LONG, unanswered
 from cai.pipeline.job import Job
 from cai.pipeline.work import RETRIED, Stage, given_up_for
 from cai.records import Prompt, Quarantined, Response, Vote
@@ -28,14 +28,14 @@ def revise_stage(job: Job, place: RunFolder) -> Stage:
 
     return Stage(
         name=revise.STAGE,
-        roles=("policy", "critic", "reviser"),
+        roles=plan.roles,
         journal=place.journal,
         item=lambda prompt: prompt,
         method=revise.method(plan),
         row=row,
         empty={"responses": []},
         expected_tokens=steps // 2,
-        incomplete=lambda row: any(TOO_LONG in response["flags"] for response in row["responses"]),
+        incomplete=_lacks_answers,
     )
 
 
@@ -56,6 +56,7 @@ def sample_stage(job: Job, place: RunFolder) -> Stage:
         empty={"responses": []},
         expected_tokens=sum(source.count * source.sampling.max_tokens for source in plan.sources) // 2,
         requests_at_once=sum(source.count for source in plan.sources),
+        incomplete=_lacks_answers,
     )
 
 
@@ -69,7 +70,7 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
     if plan is None:
         raise RunError("the recipe has no judge", where="judge", mend="add a block `judge: {}`; the defaults work")
     method = judge.method(plan)
-    answered = job.sample.largest(job.plan.rounds)
+    answered = job.sample.largest(job.plan.rounds, job.plan.most_drafts)
     items = answered * (answered - 1) // 2 if plan.judge.unit == "pair" else answered
     asked = len(plan.constitution.judging) if plan.principles == "all" else max(1, len(plan.axes))
     requests = 2 * items * asked
@@ -102,7 +103,7 @@ def judge_stage(job: Job, place: RunFolder, answers: Answers) -> Stage:
         empty={"group": None, "votes": []},
         expected_tokens=requests * int(getattr(job.loaded.judge, "max_tokens", 1)) // 2,
         requests_at_once=requests,
-        incomplete=lambda row: any(vote["error"] == TOO_LONG for vote in row["votes"]),
+        incomplete=lambda row: any(vote["error"] in _NOT_TAKEN for vote in row["votes"]),
         unanswered=lambda row: unanswered(Vote.from_row(vote) for vote in row["votes"]),
         stale=stale,
     )
@@ -147,6 +148,25 @@ class Answers:
                 mend="run `cai run` on the recipe",
             )
         return [Response.from_row(each) for each in row["responses"]]
+
+
+_NOT_TAKEN = frozenset({REFUSED, TOO_LONG})
+
+
+def _lacks_answers(row: dict[str, Any]) -> bool:
+    return any(_NOT_TAKEN.intersection(response["flags"]) for response in row["responses"])
+
+
+def quarantine_of(rows: Iterable[Mapping[str, Any] | None]) -> list[dict[str, Any]]:
+    """What a prompt was given up for, from the rows that the stages, in their order, keep of it: one record a stage.
+
+    Where sampling failed, judging found only that there is nothing to compare, and says so in sampling's name.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row is not None and row["quarantined"]:
+            found.setdefault(row["quarantined"]["stage"], row["quarantined"])
+    return list(found.values())
 
 
 def _row(quarantined: Quarantined | None) -> dict[str, Any] | None:

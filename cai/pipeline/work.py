@@ -37,7 +37,7 @@ class Stage:
         method: the coroutine; its result goes through `row`.
         row: what is written of a result; `quarantined` in it says why there is none.
         empty: what is written of a prompt that an error ended, beside `quarantined`.
-        incomplete: whether a finished row lacks a part that did not fit into the context.
+        incomplete: whether a finished row lacks a part that did not fit into the context, or was refused.
         unanswered: of each vote of a finished row that a backend did not take: the reason and what it said.
         stale: whether a finished row was made from something that has changed since (a row before it was retried).
         expected_tokens: about how many a row will generate.
@@ -267,8 +267,8 @@ class _Rows:
             self._report.say(f"the backend failed on {self._unanswered} rows; `--retry-failed` asks for them again")
         if self._too_long:
             self._report.say(
-                f"{self._too_long} rows did not fit into the context, wholly or in part; once the model's `context` "
-                "is larger, `--retry-failed` asks for them again"
+                f"{self._too_long} rows did not fit into the context, or lack what the backend refused; once the "
+                "model's `context` is larger, or it takes them, `--retry-failed` asks for them again"
             )
 
     async def _blame(self, failed: list[Done]) -> None:

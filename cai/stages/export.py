@@ -59,6 +59,7 @@ REASONS: Mapping[str, str] = {
     "blank": "it is blank",
     "not_last": "a later revision replaced it, and the recipe takes only the last",
     "duplicate": "an earlier answer to the same prompt has the same text",
+    "sampled": "it was sampled for comparing, and SFT data are made of what the revise stage made",
     "prompt_gone": "its prompt is no longer among the prompts",
 }
 """Why a response did not become a row: the fixed word that is counted, and the rest of a sentence for people."""

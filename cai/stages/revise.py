@@ -7,14 +7,16 @@ passed on: a round whose revision stays faulty leaves the answer as it was, and 
 A critique is not an answer, and a clumsy one (cut off, in a loop, going on to write the revision) may still lead to a
 good revision, so it is used with its flags. One that says nothing of the answer (empty, a bare refusal, or the answer
 again) leaves the reviser nothing to go by: it is drawn again, and if that does not help the round is skipped. So is a
-round that does not fit into the context, which is also the last one: the answer is as long in the next. A skipped round
-is a response without text that carries the reason as its flag; what was asked before it counts as ever.
+round that a backend refuses (a server's filter), and one that does not fit into the context, which is also the last
+one: the answer is as long in the next. A skipped round is a response without text that carries the reason as its flag;
+what was asked before it counts as ever. A backend that fails otherwise ends the row: it may only be ill, and what it
+has answered is in the request log when the row is asked again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +24,8 @@ from cai import faults
 from cai.constitution.draw import draw, set_aside
 from cai.constitution.load import Constitution
 from cai.engine import Completion, Generate, Request, Sampling
-from cai.errors import ContextOverflow
+from cai.errors import ContextOverflow, PromptRefused
+from cai.judging import refused
 from cai.records import Messages, Prompt, Quarantined, Response, content_hash
 from cai.stages.transcript import Asked, Transcript, wording
 
@@ -49,6 +52,18 @@ class Plan:
     def revises(self, prompt: Prompt) -> bool:
         """Whether the loop applies to this prompt, or it is only answered."""
         return self.rounds > 0 and not self.unrevised_tags.intersection(prompt.tags)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The models that take part."""
+        if not self.rounds:
+            return ("policy",)
+        return ("policy", "critic", "reviser") if self.critique else ("policy", "reviser")
+
+    @property
+    def most_drafts(self) -> int:
+        """The most drafts that a prompt can have."""
+        return self.unrevised_samples if self.unrevised_tags or not self.rounds else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +92,7 @@ def method(plan: Plan) -> Callable[[Prompt, Generate], Awaitable[Chain]]:
 
     async def revise(prompt: Prompt, generate: Generate) -> Chain:
         if not plan.revises(prompt):
-            drafts = [await _draft(plan, prompt, generate, sample) for sample in range(plan.unrevised_samples)]
+            drafts = await _unrevised(plan, prompt, generate)
             return Chain(
                 prompt.id, tuple(drafts), None if any(_usable(d) for d in drafts) else _faulty(prompt, drafts[-1])
             )
@@ -87,17 +102,17 @@ def method(plan: Plan) -> Callable[[Prompt, Generate], Awaitable[Chain]]:
         answer = responses[0]
         if "empty" in answer.flags:
             return Chain(prompt.id, tuple(responses), _faulty(prompt, answer))
-        overflow: ContextOverflow | None = None
+        error: PromptRefused | None = None
         for number in range(1, plan.rounds + 1):
-            response, overflow = await _round(plan, prompt, answer, number, generate)
+            response, error = await _round(plan, prompt, answer, number, generate)
             responses.append(response)
-            if overflow is not None:
+            if isinstance(error, ContextOverflow):
                 break
             if _usable(response):
                 answer = response
         quarantined = None
         if answer is responses[0]:
-            quarantined = _too_long(prompt, responses[-1], overflow) if overflow else _faulty(prompt, responses[-1])
+            quarantined = _unanswered(prompt, responses[-1], error) if error else _faulty(prompt, responses[-1])
         return Chain(prompt.id, tuple(responses), quarantined)
 
     return revise
@@ -115,9 +130,10 @@ def _unguided(plan: Plan, prompt: Prompt) -> Quarantined:
     return Quarantined(id=prompt.id, stage=STAGE, reason="no_principle", detail=detail, input=prompt.row())
 
 
-def _too_long(prompt: Prompt, response: Response, error: ContextOverflow) -> Quarantined:
-    detail = f"round {response.round} did not fit, and no round before it gave a clean revision; {error}"
-    return Quarantined(id=prompt.id, stage=STAGE, reason="too_long", detail=detail, input=prompt.row())
+def _unanswered(prompt: Prompt, response: Response, error: PromptRefused) -> Quarantined:
+    reason, did = ("too_long", "did not fit") if isinstance(error, ContextOverflow) else ("backend", "was refused")
+    detail = f"round {response.round} {did}, and no round before it gave a clean revision; {error}"
+    return Quarantined(id=prompt.id, stage=STAGE, reason=reason, detail=detail, input=prompt.row())
 
 
 def _faulty(prompt: Prompt, response: Response) -> Quarantined:
@@ -129,11 +145,45 @@ def _faulty(prompt: Prompt, response: Response) -> Quarantined:
     return Quarantined(id=prompt.id, stage=STAGE, reason=reason, detail=detail, input=prompt.row())
 
 
+async def _unrevised(plan: Plan, prompt: Prompt, generate: Generate) -> list[Response]:
+    """The drafts of a prompt that is only answered; one that is refused is a response without text.
+
+    Raises:
+        PromptRefused: each was.
+    """
+    drafts: list[Response] = []
+    errors: list[PromptRefused] = []
+    for sample in range(plan.unrevised_samples):
+        try:
+            drafts.append(await _draft(plan, prompt, generate, sample))
+        except PromptRefused as error:
+            errors.append(error)
+            said = {"seed": _seed(plan, prompt, (0, _draft_name(sample)), 0), **_told(plan.draft)}
+            drafts.append(unanswered(prompt, said, error))
+    if len(errors) == len(drafts):
+        raise errors[-1]
+    return drafts
+
+
+def unanswered(prompt: Prompt, sampling: Mapping[str, Any], error: PromptRefused) -> Response:
+    """The record of an answer that a backend refused: no text, no model, the reason as its flag."""
+    reason = refused(error)
+    return Response(
+        id=content_hash(prompt.id, dict(sampling), reason),
+        prompt_id=prompt.id,
+        round=0,
+        text="",
+        model="",
+        sampling=sampling,
+        finish_reason="skipped",
+        flags=(reason,),
+    )
+
+
 async def _draft(plan: Plan, prompt: Prompt, generate: Generate, sample: int) -> Response:
     def flags(completion: Completion, text: str) -> tuple[str, ...]:
         return faults.draft_flags(text, finish_reason=completion.finish_reason, prompt=prompt.messages)
 
-    name = "draft" if sample == 0 else f"draft{sample}"
     # A cut-off draft can still be criticised and revised; only as a training row of its own it is worth another try.
     tolerated = frozenset({"truncated"}) if plan.revises(prompt) else frozenset()
     step = await _step(
@@ -144,16 +194,20 @@ async def _draft(plan: Plan, prompt: Prompt, generate: Generate, sample: int) ->
         plan.transcript.draft(prompt.messages),
         plan.draft,
         flags,
-        (0, name),
+        (0, _draft_name(sample)),
         tolerated,
     )
     return _response(plan, prompt, step, number=0, sampling=plan.draft)
 
 
+def _draft_name(sample: int) -> str:
+    return f"draft{sample}" if sample else "draft"
+
+
 async def _round(
     plan: Plan, prompt: Prompt, parent: Response, number: int, generate: Generate
-) -> tuple[Response, ContextOverflow | None]:
-    """One round's revision, or what stands for it where the round was skipped; and the error if it did not fit."""
+) -> tuple[Response, PromptRefused | None]:
+    """One round's revision, or what stands for it where the round was skipped; and the error if it was refused."""
     chosen = draw(
         plan.constitution,
         seed=plan.seed,
@@ -170,8 +224,8 @@ async def _round(
             if faults.SAYS_NOTHING.intersection(critique.flags):
                 return _skipped(prompt, number, parent, asked, critique, "no_critique"), None
         step = await _revision(plan, prompt, parent, asked, critique, number, generate)
-    except ContextOverflow as error:
-        return _skipped(prompt, number, parent, asked, critique, "too_long"), error
+    except PromptRefused as error:
+        return _skipped(prompt, number, parent, asked, critique, refused(error)), error
     revised = _response(
         plan, prompt, step, number=number, sampling=plan.revision, parent=parent, asked=asked, critique=critique
     )
@@ -246,12 +300,14 @@ async def _step(
     place: tuple[int, str],
     tolerated: frozenset[str],
 ) -> _Step:
-    """Ask until an answer has no blocking flag but the tolerated ones, at most `retries` times again."""
+    """Ask until an answer has no blocking flag but the tolerated ones, at most `retries` times again.
+
+    At temperature 0 it is asked once: it would be the same answer.
+    """
     attempts: list[dict[str, Any]] = []
     tokens = 0
-    for attempt in range(plan.retries + 1):
-        # No part of the seed depends on the principles, so an edited text alone changes what is asked.
-        seed = int(content_hash(plan.seed, prompt.id, *place, attempt, length=8), 16) & 0x7FFFFFFF
+    for attempt in range(plan.retries + 1 if sampling.temperature else 1):
+        seed = _seed(plan, prompt, place, attempt)
         stops = plan.transcript.stops
         completion = await generate(Request(request, dataclasses.replace(sampling, stop=stops), seed, role))
         text = plan.transcript.said(completion.text)
@@ -266,6 +322,18 @@ async def _step(
     return step
 
 
+def _seed(plan: Plan, prompt: Prompt, place: tuple[int, str], attempt: int) -> int:
+    # No part of it depends on the principles, so an edited text alone changes what is asked.
+    return int(content_hash(plan.seed, prompt.id, *place, attempt, length=8), 16) & 0x7FFFFFFF
+
+
+def _told(sampling: Sampling) -> dict[str, Any]:
+    """The options that a response records; where it stops is the transcript's."""
+    said = dataclasses.asdict(sampling)
+    said.pop("stop")
+    return said
+
+
 def _response(
     plan: Plan,
     prompt: Prompt,
@@ -277,8 +345,7 @@ def _response(
     asked: Asked | None = None,
     critique: _Step | None = None,
 ) -> Response:
-    said = {"seed": step.seed, **dataclasses.asdict(sampling)}
-    said.pop("stop")
+    said = {"seed": step.seed, **_told(sampling)}
     parent_id = parent.id if parent else None
     principles = asked.principle_ids if asked else ()
     model = step.completion.model

@@ -2,7 +2,8 @@
 
 Each source (a model, checkpoint or temperature) gives so many answers; what critique and revision made of the same
 prompt can join them. All are kept. Those that say the same as an earlier one are recorded as its duplicates and not
-compared: a verdict between them would be noise with a label's looks.
+compared: a verdict between them would be noise with a label's looks. An answer that a backend refuses is recorded
+without text, and the others are compared; a backend that fails otherwise ends the row.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cai import faults
 from cai.engine import Generate, Request, Sampling
+from cai.errors import PromptRefused
 from cai.records import Candidate, Group, Prompt, Quarantined, Response, content_hash
 from cai.scheduler import together
 from cai.stages import alike
+from cai.stages.revise import unanswered
 from cai.stages.transcript import Transcript
 
 STAGE = "sample"
@@ -49,10 +53,12 @@ class Plan:
     include: frozenset[str]
     near_duplicate: float
 
-    def largest(self, rounds: int) -> int:
-        """The most answers that a group can hold, where the revise stage has so many rounds."""
+    def largest(self, rounds: int, drafts: int) -> int:
+        """The most answers that a group can hold, where the revise stage has so many rounds, or so many drafts of a
+        prompt that it only answers."""
         revisions = rounds if "revisions" in self.include else min(rounds, "last_revision" in self.include)
-        return min(MOST, sum(source.count for source in self.sources) + ("draft" in self.include) + revisions)
+        draft = "draft" in self.include
+        return min(MOST, sum(source.count for source in self.sources) + max(draft + revisions, draft * drafts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +76,35 @@ def method(plan: Plan) -> Callable[[Prompt, Generate], Awaitable[Sampled]]:
     async def sample(prompt: Prompt, generate: Generate) -> Sampled:
         asked = [(source, number) for source in plan.sources for number in range(source.count)]
         found = await together(_one(plan, prompt, source, number, generate) for source, number in asked)
-        return Sampled(prompt.id, tuple(found))
+        errors = [each for each in found if isinstance(each, PromptRefused)]
+        if errors and len(errors) == len(found):
+            raise errors[-1]
+        responses = [
+            unanswered(prompt, _said(plan, prompt, source, number), each) if isinstance(each, PromptRefused) else each
+            for (source, number), each in zip(asked, found, strict=True)
+        ]
+        return Sampled(prompt.id, tuple(responses))
 
     return sample
 
 
-async def _one(plan: Plan, prompt: Prompt, source: Source, number: int, generate: Generate) -> Response:
+def _said(plan: Plan, prompt: Prompt, source: Source, number: int) -> dict[str, Any]:
+    """What an answer carries of how it was asked."""
     seed = int(content_hash(plan.seed, prompt.id, STAGE, source.name, number, length=8), 16) & 0x7FFFFFFF
-    sampling = dataclasses.replace(source.sampling, stop=plan.transcript.stops)
-    request = Request(plan.transcript.draft(prompt.messages), sampling, seed, source.model)
-    completion = await generate(request)
-    text = plan.transcript.said(completion.text)
     said = {"source": source.name, "sample": number, "seed": seed, **dataclasses.asdict(source.sampling)}
     said.pop("stop")
+    return said
+
+
+async def _one(plan: Plan, prompt: Prompt, source: Source, number: int, generate: Generate) -> Response | PromptRefused:
+    said = _said(plan, prompt, source, number)
+    sampling = dataclasses.replace(source.sampling, stop=plan.transcript.stops)
+    request = Request(plan.transcript.draft(prompt.messages), sampling, said["seed"], source.model)
+    try:
+        completion = await generate(request)
+    except PromptRefused as error:
+        return error
+    text = plan.transcript.said(completion.text)
     return Response(
         id=content_hash(prompt.id, STAGE, completion.model, said, text),
         prompt_id=prompt.id,

@@ -28,7 +28,7 @@ class Explanation:
         id: in full.
         kind: what the id names.
         prompt: None when the prompt is not among the prompts any more, or was never readable.
-        steps: the responses to the prompt in round order, each with its fate in the SFT data.
+        steps: the responses to the prompt in round order, each with its fate in the SFT data; then any samples.
         quarantined: what was given up on, and why.
         split: where the prompt's rows go; None without a prompt.
         titles: titles of principles, by id, for showing.
@@ -96,6 +96,7 @@ def explain(
     responses: Mapping[str, Sequence[Response]],
     quarantined: Iterable[Quarantined],
     *,
+    samples: Mapping[str, Sequence[Response]] | None = None,
     options: SftOptions,
     titles: Mapping[str, str] | None = None,
 ) -> Explanation:
@@ -105,7 +106,8 @@ def explain(
 
     Args:
         id: in full, or at least its first `SHORTEST` characters if no other id starts so.
-        responses: by prompt id, each in round order.
+        responses: of the revise stage, by prompt id, each in round order.
+        samples: those of the sample stage, by prompt id.
         options: what the SFT data is made with.
         titles: titles of principles by id, shown beside the ids.
 
@@ -116,7 +118,8 @@ def explain(
     fits = partial(is_named, asked)
     hits: dict[str, str] = {}  # full id of what fits -> what it is
     owner: dict[str, str] = {}  # id of a response that fits -> its prompt's id
-    for prompt_id, chain in responses.items():
+    samples = samples or {}
+    for prompt_id, chain in (*responses.items(), *samples.items()):
         for response in chain:
             if fits(response.id):
                 hits[response.id], owner[response.id] = "response", prompt_id
@@ -140,11 +143,12 @@ def explain(
     prompt_id = owner.get(full, full)
     found = kept.get(prompt_id)
     chain = responses.get(prompt_id, ())
+    steps = choose(found, chain, options) if found else tuple(Choice(r, None, "prompt_gone") for r in chain)
     return Explanation(
         id=full,
         kind=hits[full],  # type: ignore[arg-type]
         prompt=found,
-        steps=choose(found, chain, options) if found else tuple(Choice(r, None, "prompt_gone") for r in chain),
+        steps=(*steps, *(Choice(r, None, "sampled") for r in samples.get(prompt_id, ()))),
         quarantined=tuple(row for row in given_up if {full, prompt_id} & _names(row)),
         split=split_of(found, options.test_fraction, options.seed) if found else None,
         titles=titles or {},
@@ -164,7 +168,7 @@ def _the_one(asked: str, hits: Mapping[str, str]) -> str:
         raise InputError("too short for the start of an id", where=asked or "id", mend=f"give {SHORTEST} characters")
     if not hits:
         raise InputError(
-            "no prompt, response or quarantined row of this run has an id that starts so",
+            "no prompt, response, quarantined row or preference of this run has an id that starts so",
             where=asked,
             mend="take the `id` or `prompt_id` of a row of the run's files",
         )
@@ -198,7 +202,7 @@ def render(explanation: Explanation) -> Group:
         for step in explanation.steps:
             response = step.response
             asked = response.id == explanation.id
-            yield panel(_heading(response), *_told(explanation, step), marked=asked)
+            yield panel(_heading(step), *_told(explanation, step), marked=asked)
         for row in explanation.quarantined:
             given = [] if prompt else [_facts({"input": _json(row.input)})]
             yield panel(f"given up in {row.stage}: {row.reason}", Text(visible(row.detail)), *given)
@@ -206,7 +210,10 @@ def render(explanation: Explanation) -> Group:
     return Group(*body())
 
 
-def _heading(response: Response) -> str:
+def _heading(step: Choice) -> str:
+    response = step.response
+    if step.reason == "sampled":
+        return f"sample {response.sampling['sample']} of {response.sampling['source']}"
     return f"round {response.round}: revision" if response.round else "draft"
 
 

@@ -117,7 +117,7 @@ def test_preferences_alone_need_no_revising(recipe: Path) -> None:
     assert json.loads(cai("status", "alone", "--json").stdout)["stages"]["export"] == {"state": "done", "rows": {}}
     preference = rows(run / "preferences.jsonl")[0]["id"]
     assert preference in cai("why", "alone", preference, "--json").stdout
-    assert "no preference has this id" in cai("why", "alone", "f" * 24, ok=False).stderr
+    assert "or preference of this run has" in cai("why", "alone", "f" * 24, ok=False).stderr
     # The SFT data do need it, and say so.
     told = cai("export", "recipe.yaml", *alone, ok=False).stderr
     assert "24 rows of the stage `revise` are not finished" in told
@@ -353,6 +353,55 @@ def test_rows_whose_answers_came_late_are_judged_late(recipe: Path) -> None:
     after = rows(run / "preferences.jsonl")
     assert len(after) == 24
     assert [row for row in after if row in before] == before
+
+
+def test_a_prompt_whose_sampling_failed_is_told_once_and_by_why(recipe: Path) -> None:
+    cai(
+        *("run", "recipe.yaml", "--set", "sample.include=[]", "--set", "retry.give_up_after=1000"),
+        *("--set", "models.other={backend: scripted, fail: {broken: 0.3}}"),
+        *("--set", "sample.sources=[{model: other, count: 2}]"),
+    )
+    quarantined = rows(recipe / "runs/judged/quarantine.jsonl")
+    failed = [row for row in quarantined if row["reason"] == "backend"]
+    assert failed
+    assert len({row["id"] for row in quarantined}) == len(quarantined)
+    told = json.loads(cai("why", "runs/judged", failed[0]["id"], "--json").stdout)
+    assert [(row["stage"], row["reason"]) for row in told["quarantined"]] == [("sample", "backend")]
+
+
+def test_why_tells_of_samples_that_were_not_compared(recipe: Path) -> None:
+    more = ("--set", "sample={sources: [{count: 2}]}", "--set", "models.policy.rules=[{match: best, reply: Ask.}]")
+    cai("run", "recipe.yaml", *more)
+    sample = rows(recipe / "runs/judged/samples.jsonl")[1]
+    told = json.loads(cai("why", "runs/judged", sample["id"], "--json").stdout)
+    assert (told["kind"], [row["reason"] for row in told["quarantined"] if row["stage"] == "sample"]) == (
+        "response",
+        ["all_alike"],
+    )
+    assert "sample 1 of policy" in cai("why", "runs/judged", sample["id"]).stdout
+
+
+def test_what_is_refused_of_several_answers_leaves_the_others(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = scripted.Backend.generate
+
+    async def generate(self: scripted.Backend, request: Request) -> Completion:
+        if not request.choices and request.seed % 2:
+            raise PromptRefused("a filter does not like it", where="server")
+        return await answer(self, request)
+
+    only = ("run", "recipe.yaml", "--set", "revise.rounds=0", "--set", "sample={sources: [{count: 4}]}")
+    with monkeypatch.context() as patch:
+        patch.setattr(scripted.Backend, "generate", generate)
+        told = " ".join(cai(*only).stderr.split())
+    samples = rows(recipe / "runs/judged/samples.jsonl")
+    refused = [row for row in samples if row["flags"] == ["refused"]]
+    assert 0 < len(refused) < len(samples)
+    assert all(row["text"] == "" for row in refused)
+    assert "lack what the backend refused" in told
+    cai(*only, "--retry-failed")
+    samples = rows(recipe / "runs/judged/samples.jsonl")
+    assert len(samples) == 4 * 24
+    assert not any("refused" in row["flags"] for row in samples)
 
 
 def test_votes_on_answers_that_are_no_more_are_not_kept_where_the_backend_fails(

@@ -108,6 +108,23 @@ def test_a_model_without_a_chat_template_is_refused_where_it_is_asked_in_chat(pr
     ahead(f"{{policy: {base}, judge: {scripted}}}", "revise.style=base", "judge={principles: none}")
 
 
+def test_several_answers_at_temperature_0_are_refused(project: Project) -> None:
+    for setting in (
+        "revise={unrevised_samples: 2, draft: {temperature: 0}}",
+        "sample={sources: [{count: 4, temperature: 0}]}",
+    ):
+        told = cai("run", "recipe.yaml", "--dry-run", "--set", setting, "--set", "judge={}", code=2).stderr
+        assert "at temperature 0 its" in told
+        assert "to 1, or raise the temperature" in " ".join(told.split())
+
+
+def test_models_that_take_no_part_are_not_loaded(project: Project) -> None:
+    models = "models={policy: {backend: scripted}, critic: {backend: scripted, name: other}}"
+    told = cai("run", "recipe.yaml", "--set", models, "--set", "revise={critique: false}").stderr
+    assert "loading scripted@" in told
+    assert "loading other@" not in told
+
+
 def test_the_card_names_only_models_that_took_part(project: Project) -> None:
     for setting, roles in (
         ("revise.rounds=2", "policy, critic, reviser"),

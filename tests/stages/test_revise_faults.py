@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from cai.backends import scripted
-from cai.engine import Completion, Request
-from cai.errors import ContextOverflow
+from cai.engine import Completion, Request, Sampling
+from cai.errors import ContextOverflow, PromptRefused
 from tests.stages.loop import PROMPTS, Model, go, plan, text_of
 
 
@@ -163,6 +163,49 @@ def test_what_does_not_fit_before_any_revision_is_quarantined_with_what_there_is
     assert chain.responses[1].critique
     assert chain.quarantined is not None
     assert (chain.quarantined.reason, "do not fit in 9" in chain.quarantined.detail) == ("too_long", True)
+
+
+class Filtered(Model):
+    """Refuses its requests of these numbers, from 1."""
+
+    def __init__(self, *refused: int) -> None:
+        super().__init__()
+        self._refused, self._number = refused, 0
+
+    async def generate(self, request: Request) -> Completion:
+        self._number += 1
+        if self._number in self._refused:
+            raise PromptRefused("a filter does not like it")
+        return await super().generate(request)
+
+
+def test_a_refused_round_is_skipped_and_those_around_it_stay() -> None:
+    chain = go(plan(rounds=3, critique=False), PROMPTS[0], Filtered(3))
+    draft, first, skipped, last = chain.responses
+    assert (skipped.text, skipped.flags, skipped.parent_id) == ("", ("refused",), first.id)
+    assert (first.parent_id, last.parent_id, last.flags) == (draft.id, first.id, ())
+    assert chain.quarantined is None
+
+
+def test_a_row_without_a_revision_whose_last_round_was_refused_can_be_asked_again() -> None:
+    chain = go(plan(rounds=1), PROMPTS[0], Filtered(2))
+    assert [response.flags for response in chain.responses] == [(), ("refused",)]
+    assert chain.quarantined is not None
+    assert (chain.quarantined.reason, "round 1 was refused" in chain.quarantined.detail) == ("backend", True)
+
+
+def test_a_refused_draft_leaves_the_other_drafts_of_a_prompt_that_is_only_answered() -> None:
+    chain = go(plan(rounds=0, unrevised_samples=3), PROMPTS[0], Filtered(2))
+    assert [response.flags for response in chain.responses] == [(), ("refused",), ()]
+    assert chain.quarantined is None
+    with pytest.raises(PromptRefused):
+        go(plan(rounds=0, unrevised_samples=2), PROMPTS[0], Filtered(1, 2))
+
+
+def test_at_temperature_0_nothing_is_drawn_again() -> None:
+    model = Model(lambda request: "" if request.model == "policy" else None)
+    go(plan(retries=3, draft=Sampling(temperature=0)), PROMPTS[0], model)
+    assert len(model.of("policy")) == 1
 
 
 def test_what_does_not_fit_ends_the_row() -> None:

@@ -109,9 +109,9 @@ def test_likeness_is_dices_coefficient_of_word_pairs(one: list[str], other: list
 
 
 def test_how_large_a_group_can_be() -> None:
-    def largest(rounds: int, *include: str, count: int = 2) -> int:
+    def largest(rounds: int, *include: str, count: int = 2, drafts: int = 1) -> int:
         sources = (Source("policy", "policy", count, Sampling(1)),)
-        return Plan(sources, SPOKEN, 1, frozenset(include), 0.9).largest(rounds)
+        return Plan(sources, SPOKEN, 1, frozenset(include), 0.9).largest(rounds, drafts)
 
     assert largest(2) == 2
     assert largest(2, "draft") == 3
@@ -119,3 +119,5 @@ def test_how_large_a_group_can_be() -> None:
     assert largest(0, "draft", "last_revision") == 3
     assert largest(3, "revisions", "last_revision") == 5
     assert largest(3, "revisions", count=16) == 16
+    assert largest(1, "draft", "revisions", drafts=3) == 5
+    assert largest(2, drafts=3) == 2

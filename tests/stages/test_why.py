@@ -131,7 +131,7 @@ def test_a_response_whose_prompt_is_gone_says_so() -> None:
     ("id", "message"),
     [
         ("aaaaaa", r"several ids start so .*prompt aaaaaa11, prompt aaaaaa22"),
-        ("aaaaaa99", "no prompt, response or quarantined row"),
+        ("aaaaaa99", "no prompt, response, quarantined row or preference"),
         ("c1111", "too short"),
         ("", "too short"),
         ("  ", "too short"),
