@@ -25,6 +25,7 @@ class LoadedRecipe:
     """A recipe with its place, its models' configurations validated by their backends.
 
     Attributes:
+        path: the recipe's file; `folder` is where it lies, as an absolute path.
         models: by role: (backend name, validated `Config` of that backend).
         judge: validated `Config` of the judge's method, if the recipe has a judge.
     """
@@ -32,12 +33,13 @@ class LoadedRecipe:
     def __init__(
         self,
         recipe: Recipe,
-        folder: Path,
+        path: Path,
         models: dict[str, tuple[str, StrictModel]],
         judge: StrictModel | None = None,
     ) -> None:
         self.recipe = recipe
-        self.folder = folder
+        self.path = path
+        self.folder = path.resolve().parent
         self.models = models
         self.judge = judge
 
@@ -106,7 +108,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     folder = path.resolve().parent
     _formats(document, recipe)
     _training(document, recipe)
-    return LoadedRecipe(recipe, folder, _models(document, recipe, folder), _judge(document, recipe, folder))
+    return LoadedRecipe(recipe, path, _models(document, recipe, folder), _judge(document, recipe, folder))
 
 
 class _Score(StrictModel):

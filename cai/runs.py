@@ -1,6 +1,6 @@
 """A run's folder: what lies where, what it was made from, how far it has come.
 
-    recipe.yaml        the resolved recipe; `cai run` on it makes the same run again
+    recipe.yaml        the resolved recipe; `cai run` on it, where it lies, goes on with this run
     manifest.json      digests of all inputs, versions, models, git state
     constitution.json  the constitution as it was used
     prompts.jsonl      the prompts as they were read
@@ -197,6 +197,13 @@ class RunFolder:
             if (self.path / name).exists():
                 (self.path / name).rename(target / name)
         return target
+
+
+def folder_of(recipe: Path, name: str) -> Path:
+    """Where the run of a recipe is, unless another folder is named: around a run's own recipe; else runs/NAME."""
+    around = RunFolder(recipe.parent)
+    is_runs = recipe.name == around.recipe.name and around.manifest.is_file() and around.constitution.is_file()
+    return around.path if is_runs else Path("runs") / name
 
 
 def open_run(path: Path) -> RunFolder:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 Recipe = Annotated[Path, typer.Argument(help="Recipe file (YAML). `cai init` writes one.", metavar="RECIPE")]
 RunDir = Annotated[
-    Path | None, typer.Option("--run-dir", help="The run's folder; `runs/NAME` by default, NAME from the recipe.")
+    Path | None,
+    typer.Option(
+        "--run-dir", help="The run's folder; by default the one that RECIPE was written into, else runs/NAME."
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -42,12 +45,16 @@ def register(app: typer.Typer) -> None:
         app.command(name, epilog=epilog, rich_help_panel="Runs")(command)
 
 
-def _prepare(recipe: Path, overrides: list[str] | None, run_dir: Path | None) -> tuple[Job, Path]:
+def _prepare(recipe: Path, overrides: list[str] | None, run_dir: Path | None, *, asks: bool = True) -> tuple[Job, Path]:
+    """The job of a recipe and its run's folder; where no model is to be asked, the run has to be there."""
     from cai.config import load_recipe
-    from cai.pipeline import prepare
+    from cai.pipeline import prepare, recorded
+    from cai.runs import folder_of, open_run
 
-    job = prepare(load_recipe(recipe, overrides or ()))
-    return job, run_dir or Path("runs") / job.loaded.recipe.name
+    loaded = load_recipe(recipe, overrides or ())
+    folder = run_dir or folder_of(loaded.path, loaded.recipe.name)
+    known = None if asks else recorded(open_run(folder).read_manifest() or {})
+    return prepare(loaded, known=known), folder
 
 
 @reports_errors
@@ -154,18 +161,18 @@ def export(
     pairs = [name for name in format or () if name != "hf_cai"]
     chosen = [f"preferences.formats=[{', '.join(pairs)}]"] if pairs else []
     chosen += ["sft.formats=[hf_cai]"] if "hf_cai" in (format or ()) else []
-    job, folder = _prepare(recipe, overrides, run_dir)
+    job, folder = _prepare(recipe, overrides, run_dir, asks=False)
     # What is asked for once does not become the run's recipe, by which people's labels are merged later.
-    once = _prepare(recipe, [*(overrides or ()), *chosen], run_dir)[0] if chosen else job
+    once = _prepare(recipe, [*(overrides or ()), *chosen], run_dir, asks=False)[0] if chosen else job
     from cai import pipeline
     from cai.runs import open_run
     from cai.store import Lock
 
     def stage(report: Any) -> dict[str, Any]:
-        open_run(folder)
         with Lock(folder):
             place = open_run(folder)
-            pipeline.begin(job, place, report, update=False)
+            mend = f"give the same --set as to the commands that made it, or their recipe: {place.recipe}"
+            pipeline.begin(job, place, report, update=False, mend=mend)
             return pipeline.export(once, place, report, compared=True if preferences or pairs else None)
 
     _work(folder, json, stage)
@@ -302,7 +309,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
             ("cai run recipe.yaml --set revise.rounds=4 --run-dir runs/four", "the same with one key changed"),
             ("cai run recipe.yaml --set 'models={policy: {backend: scripted}}'", "rehearse without a model"),
             ("cai run recipe.yaml --update", "after editing a principle: only the rows that drew it are made anew"),
-            ("cai run runs/NAME/recipe.yaml", "the recipe as it was run, every default spelled out"),
+            ("cai run runs/NAME/recipe.yaml", "go on by the recipe as it was run, every default spelled out"),
         ),
     ),
     "revise": (
@@ -327,7 +334,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
         examples(
             ("cai judge recipe.yaml", "needs `cai sample` to have finished, and `judge` in the recipe"),
             ("cai judge recipe.yaml --set judge.principles=all", "every principle's vote, instead of one drawn"),
-            ("cai export recipe.yaml --preferences", "then the preference data"),
+            ("cai export runs/NAME/recipe.yaml --preferences", "then the preference data, by the recipe as it was run"),
         ),
     ),
     "export": (

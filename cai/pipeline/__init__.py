@@ -12,7 +12,7 @@ from typing import Any
 from cai.errors import RunError
 from cai.pipeline.ahead import dry_run
 from cai.pipeline.begin import begin, read_prompts
-from cai.pipeline.job import Job, prepare
+from cai.pipeline.job import Job, prepare, recorded
 from cai.pipeline.results import explain, export
 from cai.pipeline.stages import Answers, judge_stage, revise_stage, sample_stage
 from cai.pipeline.work import Stage, Workshop, finish_rows, terminable
@@ -20,7 +20,7 @@ from cai.progress import Reporter
 from cai.runs import RunFolder, unfinished
 from cai.store import Lock
 
-__all__ = ["Job", "begin", "dry_run", "explain", "export", "prepare", "run", "run_stage", "terminable"]
+__all__ = ["Job", "begin", "dry_run", "explain", "export", "prepare", "recorded", "run", "run_stage", "terminable"]
 
 
 def run(

@@ -17,9 +17,14 @@ from cai.runs import RunFolder
 from cai.store import read_rows, write_json, write_text
 from cai.yamlfile import nearest
 
+ANEW = "give another --run-dir, or --update to make it anew from the requests that have not changed"
 
-def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None:
+
+def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool, mend: str = ANEW) -> None:
     """Make the folder of a new run, or check that the one there is this run.
+
+    Args:
+        mend: what to do where it is not.
 
     Raises:
         InputError: see `check_axes`; or a source of prompts cannot be read.
@@ -28,18 +33,25 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
     check_axes(job, place)
     before = place.read_manifest()
     now, differing = changes(job, place, before)
+    about = {
+        "inputs": now,
+        "fingerprints": dict(job.fingerprints),
+        "sources": [source.label for source in job.loaded.recipe.prompts],
+    }
     if before is not None:
         if differing and not update:
             raise RunError(
                 f"this run was made from other inputs; what differs: {', '.join(differing)}",
                 where=str(place.path),
-                mend="give another --run-dir, or --update to make it anew from the requests that have not changed",
+                mend=mend,
             )
         if not differing and before.get("prompts") is not None:
             # What does not touch the rows (the export's options) may change between attempts.
+            if before.get("sources", about["sources"]) != about["sources"]:
+                snapshot(job, place, once_read=lambda: None)  # the same prompts, whose rows name their source
             write_text(place.recipe, dump(job.loaded.resolved()))
-            if before.get("inputs") != now:
-                runs.write_manifest(place, {**before, "inputs": now})
+            if any(before.get(key) != value for key, value in about.items()):
+                runs.write_manifest(place, {**before, **about})
             unreadable = recount(before).get("unreadable", 0)
             if unreadable:
                 report.say(f"{unreadable} rows of the prompts' files could not be read; all are in {place.unreadable}")
@@ -58,7 +70,7 @@ def begin(job: Job, place: RunFolder, report: Reporter, *, update: bool) -> None
         "name": job.loaded.recipe.name,
         "prompts": found.prompts,
         "rows": found.row(),
-        "inputs": now,
+        **about,
         **runs.environment(),
     }
     runs.write_manifest(place, manifest)  # last: a folder with a manifest is a run that has begun
@@ -91,10 +103,10 @@ def changes(job: Job, place: RunFolder, before: dict[str, Any] | None) -> tuple[
     Args:
         before: its manifest; None of a run that has not begun.
     """
-    now = inputs(job)
+    old = (before or {}).get("inputs", {})
+    now = inputs(job, old)
     if before is None:
         return now, []
-    old = before.get("inputs", {})
     now = {**({"judge": old["judge"]} if "judge" in old else {}), **now}  # a recipe may leave it out for once
     return now, runs.differences(_current(place, old, now), now)
 

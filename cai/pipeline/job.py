@@ -47,18 +47,27 @@ class Job:
     """By role."""
 
 
-def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitution | None = None) -> Job:
+def prepare(
+    loaded: LoadedRecipe,
+    *,
+    models: bool = True,
+    known: Mapping[str, str] | None = None,
+    constitution: Constitution | None = None,
+) -> Job:
     """Load the constitution and look at the models' files, so that what is wrong is said before any model loads.
 
     Args:
-        models: false where none will be asked; then neither they nor the prompts need be there.
+        models: false where none is of interest; then neither they nor the prompts need be there.
+        known: where none will be asked, the fingerprints by role that a run was made with (see `recorded`): of models
+            that are no longer there they are taken from here, and the prompts need not be there either.
         constitution: instead of the one that the recipe names.
 
     Raises:
         CaiError: anything that the recipe names is missing or wrong.
     """
     recipe = loaded.recipe
-    if models:
+    asks = models and known is None
+    if asks:
         for source in recipe.prompts:
             path = loaded.resolve(source.path)
             with _readable(path):
@@ -100,35 +109,29 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
         system_prompt=constitution.system_prompt.strip() if recipe.sft.system_prompt else "",
         drop_flags=frozenset(recipe.sft.drop_flags),
     )
-    fingerprints = {
-        role: plugins.load("cai.backends", backend).fingerprint(config)
-        for role, (backend, config) in loaded.models.items()
-        if models
-    }
+    fingerprints = _fingerprints(loaded, known or {}) if models else {}
     _one_place_each(loaded, fingerprints)
-    if models:
-        _can_chat(loaded, plan)
-        _can_differ(recipe)
+    if asks:
+        _can_chat(loaded)
     # Without models no judge can be told from another, and none will be asked.
     judging = _judge_plan(loaded, constitution, fingerprints) if models else None
     calibration = _calibration(loaded, judging)
     sampling = _sample_plan(recipe, transcript)
-    largest = sampling.largest(plan.rounds, plan.most_drafts)
-    if judging is not None and largest < 2:
+    if judging is not None and sampling.largest(plan.rounds) < 2:
         raise InputError(
             "a comparison needs two answers",
             where="sample",
             mend="raise `count` of its sources, or `include` a draft or revisions",
         )
     most = most_answers(judging.judge) if judging else None
-    if most is not None and largest > most:
+    if most is not None and (largest := sampling.largest(plan.rounds)) > most:
         raise InputError(
             f"up to {largest} answers to a prompt are compared, and the judge has a letter for {most}",
             where="judge",
             mend="give its prompt more choices, sample fewer answers, or take the judge `tournament` or `rating`",
         )
     if calibration is not None and judging is not None:
-        calibration.check_groups(judging.judge, largest)
+        calibration.check_groups(judging.judge, sampling.largest(plan.rounds))
     return Job(
         loaded=loaded,
         constitution=constitution,
@@ -144,13 +147,31 @@ def prepare(loaded: LoadedRecipe, *, models: bool = True, constitution: Constitu
     )
 
 
-def _can_chat(loaded: LoadedRecipe, plan: revise.Plan) -> None:
+def _fingerprints(loaded: LoadedRecipe, known: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for role, (backend, config) in loaded.models.items():
+        try:
+            found[role] = plugins.load("cai.backends", backend).fingerprint(config)
+        except InputError:
+            if role not in known:
+                raise
+            found[role] = known[role]
+    return found
+
+
+def recorded(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The fingerprints by role that a run was made with; of one made before all were noted, those of its loop."""
+    return {**manifest.get("inputs", {}).get("models", {}), **manifest.get("fingerprints", {})}
+
+
+def _can_chat(loaded: LoadedRecipe) -> None:
     """Refuse a model that is asked in chat and has no chat template, before minutes go by in loading it."""
     recipe = loaded.recipe
     asked = roles(loaded.judge) if loaded.judge else ()  # judges ask in chat, whatever the style
     if recipe.revise.style == "chat":
+        looped = ("policy", "critic", "reviser") if recipe.revise.rounds else ("policy",)
         sampled = tuple(source.model for source in recipe.sample.sources) if loaded.judge else ()
-        asked = (*plan.roles, *sampled, *asked)
+        asked = (*looped, *sampled, *asked)
     for role in asked:
         name, config = loaded.models[role]
         chats = getattr(plugins.load("cai.backends", name), "chats", None)
@@ -160,23 +181,6 @@ def _can_chat(loaded: LoadedRecipe, plan: revise.Plan) -> None:
                 where=f"models.{role}",
                 mend="give it a `chat_template`, or take an instruct model; for the loop, revise.style: base does "
                 "without",
-            )
-
-
-def _can_differ(recipe: Recipe) -> None:
-    """Refuse to ask for several answers at temperature 0, which would be one answer, paid for several times."""
-    several = [
-        (f"sample.sources.{number}", "count", source.count, source.temperature)
-        for number, source in enumerate(recipe.sample.sources)
-        if recipe.judge
-    ]
-    several.append(("revise", "unrevised_samples", recipe.revise.unrevised_samples, recipe.revise.draft.temperature))
-    for where, name, count, temperature in several:
-        if count > 1 and temperature == 0:
-            raise InputError(
-                f"at temperature 0 its {count} answers to a prompt would be the same",
-                where=where,
-                mend=f"set `{name}` to 1, or raise the temperature",
             )
 
 
@@ -287,9 +291,16 @@ def _sampling(config: SamplingConfig) -> Sampling:
     return Sampling(**config.model_dump())
 
 
-def inputs(job: Job) -> dict[str, Any]:
-    """Digests of all that the results depend on; two runs with equal inputs are the same run."""
+def inputs(job: Job, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Digests of all that the results depend on; two runs with equal inputs are the same run.
+
+    Args:
+        before: the inputs that the run was made from, empty of one that has not begun. What its prompts were is taken
+            from here where their files are gone: it has its own copy.
+    """
     recipe = job.loaded.recipe
+    copied = [source.get("sha256") for source in before.get("prompts", ())]
+    copied += [None] * (len(recipe.prompts) - len(copied))
     return {
         "seed": recipe.seed,
         "constitution": job.constitution.hash,
@@ -297,9 +308,9 @@ def inputs(job: Job) -> dict[str, Any]:
         "prompts": [
             {
                 **source.model_dump(mode="json", exclude={"path", "source", "allow_torn"}),
-                "sha256": _digest(job.loaded.resolve(source.path)),
+                "sha256": _digest(job.loaded.resolve(source.path), copied[number]),
             }
-            for source in recipe.prompts
+            for number, source in enumerate(recipe.prompts)
         ],
         "revise": recipe.revise.model_dump(mode="json"),
         "sample": {
@@ -314,10 +325,12 @@ def _judge_inputs(plan: judge.Plan) -> dict[str, Any]:
     return {"id": plan.judge.id, "principles": plan.principles, "axes": list(plan.axes)}
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, copied: str | None) -> str:
     import hashlib
 
     with _readable(path):
+        if copied is not None and not path.exists():
+            return copied
         files = arrow_files(path)  # of a folder what is read of it: `datasets` caches beside that what was mapped
     digest = hashlib.sha256()
     for file in files:

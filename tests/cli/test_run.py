@@ -77,7 +77,7 @@ def test_the_resolved_recipe_makes_the_same_run_from_elsewhere(
     cai("run", "recipe.yaml", "--set", "revise.rounds=1")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
-    cai("run", str(project.root / "runs/small/recipe.yaml"))
+    cai("run", str(project.root / "runs/small/recipe.yaml"), "--run-dir", "runs/small")
     for path in ("responses.jsonl", "sft/train.jsonl", "prompts.jsonl"):
         assert (elsewhere / "runs/small" / path).read_bytes() == (project.root / "runs/small" / path).read_bytes()
 

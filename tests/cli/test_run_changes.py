@@ -35,6 +35,56 @@ def test_what_does_not_touch_the_rows_may_change(project: Project) -> None:
     assert yaml.safe_load((project.root / "runs/small/recipe.yaml").read_text())["sft"]["title"] == "Mine"
 
 
+def test_rows_name_their_source_as_the_recipe_last_names_it(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    assert project.rows("runs/small/prompts.jsonl")[0]["source"] == "data/prompts.jsonl:1"
+    named = "prompts=[{path: data/prompts.jsonl, source: my questions}]"
+    assert "10 of 10 rows were finished" in cai("run", "recipe.yaml", "--set", named).stderr
+    assert [row["source"] for row in project.rows("runs/small/prompts.jsonl")][:2] == [
+        "my questions:1",
+        "my questions:2",
+    ]
+    assert not (project.root / "runs/small/history").exists()
+
+
+def test_the_recipe_of_a_run_goes_on_with_that_run(project: Project) -> None:
+    cai("run", "recipe.yaml")
+    kept = (project.root / "runs/small/responses.jsonl").read_bytes()
+    cai("run", "recipe.yaml", "--set", "revise.rounds=1", "--run-dir", "runs/one")
+    assert "10 of 10 rows were finished" in cai("run", "runs/one/recipe.yaml").stderr
+    cai("export", "runs/one/recipe.yaml", "--set", "sft.title=Mine")
+    assert "Mine" in (project.root / "runs/one/sft/README.md").read_text()
+    assert (project.root / "runs/small/responses.jsonl").read_bytes() == kept
+    (project.root / "manifest.json").write_text("{}")  # anybody's, beside a recipe that is no run's
+    assert "10 of 10 rows were finished" in cai("run", "recipe.yaml").stderr
+
+
+def test_export_needs_neither_prompts_nor_models(project: Project) -> None:
+    (project.root / "base").mkdir()
+    (project.root / "base/config.json").write_text("{}")
+    (project.root / "base/tokenizer_config.json").write_text("{}")
+    unused = "models={policy: {backend: scripted}, critic: {backend: vllm, model: ./base}}"
+    given = ("recipe.yaml", "--set", unused, "--set", "revise.rounds=0")
+    cai("run", *given)
+    made = (project.root / "runs/small/sft/train.jsonl").read_bytes()
+    (project.root / "base").rename(project.root / "elsewhere")
+    (project.root / "data/prompts.jsonl").unlink()
+    cai("export", *given)
+    assert (project.root / "runs/small/sft/train.jsonl").read_bytes() == made
+    cai("run", *given, code=2)  # which would ask
+
+
+def test_export_of_a_run_that_was_made_otherwise_says_what_to_give(project: Project) -> None:
+    cai("run", "recipe.yaml", "--set", "revise.rounds=1")
+    told = cai("export", "recipe.yaml", code=2).stderr
+    assert "what differs: revise.rounds" in told
+    assert "runs/small/recipe.yaml" in told
+    assert "--update" not in told
+    cai("export", "runs/small/recipe.yaml")
+    cai("export", "recipe.yaml", "--run-dir", "runs/none", code=2)
+    assert not (project.root / "runs/none").exists()
+
+
 def test_the_recipe_of_a_run_reads_back_whatever_its_texts_look_like(project: Project) -> None:
     """YAML 1.1 writes `08` and `1e5` without quotes; in YAML 1.2, by which recipes are read, they are numbers."""
     looks = ("--set", "name='08'", "--set", "sft.title='1e5'", "--run-dir", "runs/08")
