@@ -162,6 +162,7 @@ def measure(outcomes: Sequence[Outcome], *, seed: int) -> dict[str, Any]:
         "n": len(outcomes),
         **scored.accuracy(seed),
         **{key: value for key, value in scored.row().items() if key != "n"},
+        "ece_by_chance": stats.ece_by_chance(scored.p, seed=seed) if len(scored.p) else None,
         "flip_rate": votes.flip_rate,
         "first_slot_rate": votes.first_slot_rate,
         "tie_rate": sum(each.said == "tie" for each in judged) / len(judged) if judged else None,
@@ -243,7 +244,8 @@ def advice(report: Mapping[str, Any]) -> str:
         low, high = gap["ci"]
         word = "below" if high < 0 else "above" if low > 0 else "not told apart from"
         said.append(f"it is {word} a single person ({found['two_way']['person']:.2f})")
-    if interval[0] > 0.5 and report["ece"] > 0.1:
+    off = report["ece"] > max(0.1, report["ece_by_chance"]) and "calibration" not in report
+    if interval[0] > 0.5 and off:
         said.append(f"its probabilities are off by {report['ece']:.2f} on average: --calibrate mends that")
     text = "; ".join(said)
     return text[0].upper() + text[1:] + "."

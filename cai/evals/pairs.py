@@ -20,7 +20,8 @@ from typing import Any, Literal, cast
 
 from cai.errors import InputError
 from cai.prompts import jsonlines, transcript
-from cai.prompts.rows import DEFAULT_OPTIONS, BadRow, ReadOptions
+from cai.prompts.files import READ_ERRORS, text_lines
+from cai.prompts.rows import DEFAULT_OPTIONS, BadRow
 from cai.records import Candidate, Group, Messages, Prompt, content_hash, messages_from
 from cai.stages.export import folded_opening
 
@@ -73,42 +74,68 @@ def plurality(labels: Sequence[Label]) -> Label | None:
 
 
 def read_pairs(path: Path) -> Iterator[LabelledPair | BadRow]:
-    """The pairs of a JSONL file (compressed or not); a row that is none is yielded as a `BadRow` with file and line.
+    """The pairs of a JSONL (compressed or not) or Parquet file; a row that is none is yielded as a `BadRow` with its
+    place.
 
     An id that comes twice (data sets number each subset anew) gets its line behind it, so that ids are unique. Two rows
     with the same two answers stay two: people labelled them twice. All intervals are by prompt, so that this does not
     make them narrower.
 
     Raises:
-        InputError: the file cannot be read, or its columns are of no known format.
+        InputError: the file cannot be read, is torn or one JSON array, or its columns are of no known format.
     """
-    unknown: list[InputError] = []
-    shapes: list[Shape] = []
-
-    def read(value: Any, where: str, options: ReadOptions) -> Any:
-        if not isinstance(value, Mapping):
-            raise InputError("a row must be an object")
-        if not shapes:
-            try:
-                shapes.append(_shape(value, where))
-            except InputError as error:
-                unknown.append(error)
-                raise
-        return _checked(shapes[0](value, f"{path.name}:{where.rpartition(':')[2]}"))
-
     ids: set[str] = set()
-    for found in jsonlines.read(path, DEFAULT_OPTIONS, None, read):
-        if unknown:
-            raise unknown[0]
+    shape: Shape | None = None
+    for found in _parquet(path) if _is_parquet(path) else _lines(path):
         if isinstance(found, BadRow):
             yield found
             continue
-        pair = cast(LabelledPair, found)
-        number = pair.prompt.source.rpartition(":")[2]
+        where, row = found
+        if not isinstance(row, Mapping):
+            yield BadRow(where, "a row must be an object")
+            continue
+        shape = shape or _shape(row, where)
+        number = where.rpartition(":")[2]
+        try:
+            pair = _checked(shape(row, f"{path.name}:{number}"))
+        except InputError as error:
+            yield BadRow(where, error.what)
+            continue
         if pair.id in ids:
             pair = replace(pair, id=f"{pair.id}@{number}")
         ids.add(pair.id)
         yield pair
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from error
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=512):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}:{number}", row
+    except READ_ERRORS as error:
+        raise InputError(f"torn or corrupt from here on ({error})", where=f"{path}:{number + 1}") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any] | BadRow]:
+    first = next((line for line in text_lines(path) if isinstance(line, BadRow) or line[1].strip()), None)
+    if isinstance(first, tuple) and first[1].lstrip().startswith("["):
+        # Of an array with a row a line, the last line alone is JSON.
+        raise InputError("one JSON array, not a row a line", where=str(path), mend="convert it with: jq -c '.[]'")
+    found = jsonlines.read(path, DEFAULT_OPTIONS, None, lambda value, where, _: cast(Any, (where, value)))
+    yield from cast(Iterator[tuple[str, Any] | BadRow], found)
 
 
 def subset_of(pairs: Sequence[LabelledPair], limit: int | None, *, seed: int) -> list[LabelledPair]:
@@ -156,7 +183,23 @@ def _plain(row: Mapping[str, Any], where: str) -> LabelledPair:
     share = row.get("p_human")
     if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0.5 <= share <= 1):
         raise InputError("p_human, the share of people who prefer `chosen`, must be a number from 0.5 to 1")
+    if share is None and _tied(row):
+        share = 0.5
     return _pair(row, prompt, chosen, rejected, p_human=share)
+
+
+def _tied(row: Mapping[str, Any]) -> bool:
+    """Whether a row of ours, or one with a score of each answer, says that neither is better.
+
+    Raises:
+        InputError: its label is a model's, no person's.
+    """
+    if isinstance(row.get("comparison_id"), str):
+        if row.get("source") == "ai":
+            raise InputError("labelled by a model (`source` is ai), not by people")
+        return row.get("status") == "tie" or row.get("p") == 0.5
+    scores = [row.get(name) for name in ("score_chosen", "score_rejected")]
+    return None not in scores and scores[0] == scores[1]
 
 
 def _whole(row: Mapping[str, Any]) -> tuple[Messages, str, str] | None:

@@ -228,6 +228,17 @@ def ece(p: ArrayLike, y: ArrayLike, *, bins: int = BINS) -> float:
     return float(np.abs(gaps).sum() / len(said))
 
 
+def ece_by_chance(p: ArrayLike, *, seed: int, bins: int = BINS, draws: int = 300) -> float:
+    """The error that 19 of 20 judges stay below whose probabilities `p` are right: the 95th percentile over draws of y.
+
+    Their shares differ from their probabilities by chance alone, the more so the fewer pairs there are.
+    """
+    told = array(p)
+    random = np.random.default_rng(seed)
+    found = [ece(told, (random.random(len(told)) < told).astype(float), bins=bins) for _ in range(draws)]
+    return float(np.quantile(found, 0.95))
+
+
 def reliability(
     p: ArrayLike, y: ArrayLike, clusters: Sequence[Any], *, seed: int, bins: int = BINS
 ) -> tuple[Point, ...]:

@@ -48,6 +48,9 @@ _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("principle_ids", "votes", "tags"), "texts"),
 }
 
+_IDS = ("id", "prompt_id")
+"""Those that rows of others have too."""
+
 
 def lost(*carried: str) -> tuple[str, ...]:
     """The fields of a preference that are not among those `carried`."""
@@ -139,12 +142,19 @@ def apart(chosen: Messages, rejected: Messages, where: str) -> tuple[Messages, s
 
 
 def known_fields(row: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, Any]:
-    """Those fields of a preference that a row has under the same name, checked; null is as good as missing."""
+    """Those fields of a preference that a row has under the same name, checked; null is as good as missing.
+
+    Others number their rows: such ids are read as texts. Columns of texts that are no ids have names that many data
+    sets use for something else (`source`, `tags`); they are ours only beside a `comparison_id`, which none of them has.
+    """
     found: dict[str, Any] = {}
+    ours = "comparison_id" not in names or isinstance(row.get("comparison_id"), str)
     for name in names:
         value, kind = row.get(name), _KINDS[name]
-        if value is None:
+        if value is None or not (ours or kind == "number" or name in _IDS):
             continue
+        if name in _IDS and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
         if kind == "number":
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise InputError(f"{name} must be a number", where=where)
@@ -154,7 +164,7 @@ def known_fields(row: Mapping[str, Any], names: Sequence[str], where: str) -> di
                 raise InputError(f"{name} must be a list of texts", where=where)
             found[name] = tuple(value)
         else:
-            found[name] = text_of(row, name, where)
+            found[name] = text_of({name: value}, name, where)
     return found
 
 

@@ -173,3 +173,11 @@ def test_the_record_of_a_pair() -> None:
     assert row["p_chosen"] == pytest.approx(0.8)
     assert (row["id"], row["subset"], row["verdict"], row["people"], row["error"]) == ("1", "s", "chosen", "chosen", "")
     assert plurality(dataclasses.replace(pair(1), labels=MIXED).labels) is None
+
+
+def test_calibration_is_advised_only_where_chance_does_not_explain_the_error() -> None:
+    figures = {"accuracy": 0.8, "accuracy_ci": [0.7, 0.9], "first_slot_rate": None, "flip_rate": None, "coverage": 1.0}
+    said = "--calibrate mends that"
+    assert said in advice({**figures, "ece": 0.2, "ece_by_chance": 0.15})
+    assert said not in advice({**figures, "ece": 0.2, "ece_by_chance": 0.25})
+    assert said not in advice({**figures, "ece": 0.2, "ece_by_chance": 0.15, "calibration": {}})

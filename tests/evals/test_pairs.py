@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -157,7 +158,7 @@ def test_prompts_that_open_alike_are_one_case_as_in_the_splits_of_a_run() -> Non
 
 @pytest.mark.parametrize("name", ["ultrafeedback", "trl"])
 def test_our_own_exports_keep_the_turns_between(tmp_path: Path, name: str) -> None:
-    preference = made(Prompt.make(TURNS))
+    preference = dataclasses.replace(made(Prompt.make(TURNS)), source="human")
     write_preferences(tmp_path, [Choice(preference, "train")], name)
     (pair,) = read_pairs(tmp_path / "train.jsonl")
     assert isinstance(pair, LabelledPair)
@@ -201,3 +202,34 @@ def test_labels_that_a_table_wrote_as_fractions_are_whole(tmp_path: Path) -> Non
     )
     assert (pair.chosen, pair.labels) == ("two", ("chosen", "chosen", "tie"))
     assert len(bad) == 1
+
+
+def test_ties_are_ties_and_what_a_model_said_is_left_out(tmp_path: Path) -> None:
+    ours = {"prompt": "Hi", "chosen": "A", "rejected": "B", "comparison_id": "c", "source": "human"}
+    scored = {"prompt": "Hi", "chosen": "C", "rejected": "D", "score_chosen": 6.0, "score_rejected": 6.0}
+    pairs, bad = read(
+        tmp_path,
+        {**ours, "p": 0.5, "status": "tie"},
+        {**ours, "p": 0.9, "status": "ok"},
+        {**ours, "source": "ai"},
+        scored,
+        {**scored, "score_chosen": 7.0},
+    )
+    assert [pair.gold for pair in pairs] == ["tie", "chosen", "tie", "chosen"]
+    assert [each.reason for each in bad] == ["labelled by a model (`source` is ai), not by people"]
+
+
+def test_parquet_is_read_and_an_array_is_refused_whole(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"prompt": f"Q{number}", "chosen": "A", "rejected": "B"} for number in range(3)]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    found = [each for each in read_pairs(tmp_path / "rows.parquet") if isinstance(each, LabelledPair)]
+    assert [pair.prompt.source for pair in found] == ["rows.parquet:1", "rows.parquet:2", "rows.parquet:3"]
+    array = tmp_path / "rows.json"
+    array.write_text("[" + ",\n".join(map(json.dumps, rows)) + "]")
+    with pytest.raises(InputError, match="one JSON array"):
+        list(read_pairs(array))
+    array.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]")
+    with pytest.raises(InputError, match="one JSON array"):
+        list(read_pairs(array))

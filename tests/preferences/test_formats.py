@@ -167,6 +167,12 @@ def test_rows_of_others_are_told_apart_and_read(row: dict[str, Any], name: str) 
     assert found.source == ("human" if name == "hh" else "label")
 
 
+def test_columns_of_others_under_our_names_are_not_ours() -> None:
+    own = {"id": 17, "prompt_id": 4, "source": "flan", "tags": "x", "status": "done"}
+    found = read(trl, {"prompt": "Hi", "chosen": "good", "rejected": "poor", **own})
+    assert (found.id, found.prompt_id, found.source, found.tags, found.status) == ("17", "4", "label", (), "ok")
+
+
 def test_columns_of_no_format_are_refused_with_the_formats_there_are() -> None:
     with pytest.raises(InputError, match=r"columns text, stars .*hh, nemo_rl") as caught:
         formats.detect({"text": "a", "stars": 3}, where="f:1")
@@ -184,7 +190,11 @@ def test_columns_of_no_format_are_refused_with_the_formats_there_are() -> None:
         (trl, {"prompt": MESSAGES, "chosen": GOOD, "rejected": POOR, "p": float("nan")}, "0.5 to 1"),
         (trl, {"prompt": MESSAGES, "chosen": GOOD, "rejected": POOR, "p": "0.9"}, "must be a number"),
         (trl, {"prompt": MESSAGES, "chosen": GOOD, "rejected": POOR, "p": 0.9, "margin": 0.1}, "contradicts"),
-        (trl, {"prompt": MESSAGES, "chosen": GOOD, "rejected": POOR, "tags": "red"}, "list of texts"),
+        (
+            trl,
+            {"prompt": MESSAGES, "chosen": GOOD, "rejected": POOR, "tags": "red", "comparison_id": "c"},
+            "list of texts",
+        ),
         (openrlhf, {"chosen": MESSAGES + GOOD, "rejected": MESSAGES + POOR, "margin": 3}, "remove the column"),
         (openrlhf, {"chosen": MESSAGES + GOOD, "rejected": MESSAGES * 2 + POOR}, "before their last turn"),
         (openrlhf, {"chosen": MESSAGES, "rejected": MESSAGES}, "assistant's turn"),
