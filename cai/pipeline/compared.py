@@ -178,6 +178,8 @@ def _card(
 ) -> PreferenceCardInfo:
     recipe = job.loaded.recipe
     assert recipe.judge is not None
+    shown = {"formats", "calibration", "min_margin", "ties", "balance"}
+    changed = recipe.preferences.model_dump(exclude_defaults=True, exclude=shown)
     used = [(f"sampled: {source.name}", source.model) for source in job.sample.sources]
     used += [(f"judge: {role}", role) for role in job.judge_roles]
     prints = [(label, job.fingerprints[role]) for label, role in used]
@@ -187,6 +189,7 @@ def _card(
         counts=counts,
         recipe={
             "judge": recipe.judge.method,
+            **{f"judge: {name}": value for name, value in recipe.judge.options.items()},
             "principles per comparison": recipe.judge.principles,
             "axes": ", ".join(recipe.judge.axes) or "one verdict over all",
             "constitution": job.constitution.name,
@@ -194,6 +197,7 @@ def _card(
             "ties": recipe.preferences.ties,
             "balance": recipe.preferences.balance,
             **({"calibration": job.calibration.name} if job.calibration else {}),
+            **{name.replace("_", " "): value for name, value in changed.items()},
             "seed": recipe.seed,
         },
         principles={bound.id: bound.principle.title for bound in job.constitution.judging},
