@@ -112,26 +112,28 @@ def prepare(
     fingerprints = _fingerprints(loaded, known or {}) if models else {}
     _one_place_each(loaded, fingerprints)
     if asks:
-        _can_chat(loaded)
+        _can_chat(loaded, plan)
+        _can_differ(recipe)
     # Without models no judge can be told from another, and none will be asked.
     judging = _judge_plan(loaded, constitution, fingerprints) if models else None
     calibration = _calibration(loaded, judging)
     sampling = _sample_plan(recipe, transcript)
-    if judging is not None and sampling.largest(plan.rounds) < 2:
+    largest = sampling.largest(plan.rounds, plan.most_drafts)
+    if judging is not None and largest < 2:
         raise InputError(
             "a comparison needs two answers",
             where="sample",
             mend="raise `count` of its sources, or `include` a draft or revisions",
         )
     most = most_answers(judging.judge) if judging else None
-    if most is not None and (largest := sampling.largest(plan.rounds)) > most:
+    if most is not None and largest > most:
         raise InputError(
             f"up to {largest} answers to a prompt are compared, and the judge has a letter for {most}",
             where="judge",
             mend="give its prompt more choices, sample fewer answers, or take the judge `tournament` or `rating`",
         )
     if calibration is not None and judging is not None:
-        calibration.check_groups(judging.judge, sampling.largest(plan.rounds))
+        calibration.check_groups(judging.judge, largest)
     return Job(
         loaded=loaded,
         constitution=constitution,
@@ -164,14 +166,13 @@ def recorded(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {**manifest.get("inputs", {}).get("models", {}), **manifest.get("fingerprints", {})}
 
 
-def _can_chat(loaded: LoadedRecipe) -> None:
+def _can_chat(loaded: LoadedRecipe, plan: revise.Plan) -> None:
     """Refuse a model that is asked in chat and has no chat template, before minutes go by in loading it."""
     recipe = loaded.recipe
     asked = roles(loaded.judge) if loaded.judge else ()  # judges ask in chat, whatever the style
     if recipe.revise.style == "chat":
-        looped = ("policy", "critic", "reviser") if recipe.revise.rounds else ("policy",)
         sampled = tuple(source.model for source in recipe.sample.sources) if loaded.judge else ()
-        asked = (*looped, *sampled, *asked)
+        asked = (*plan.roles, *sampled, *asked)
     for role in asked:
         name, config = loaded.models[role]
         chats = getattr(plugins.load("cai.backends", name), "chats", None)
@@ -181,6 +182,23 @@ def _can_chat(loaded: LoadedRecipe) -> None:
                 where=f"models.{role}",
                 mend="give it a `chat_template`, or take an instruct model; for the loop, revise.style: base does "
                 "without",
+            )
+
+
+def _can_differ(recipe: Recipe) -> None:
+    """Refuse to ask for several answers at temperature 0, which would be one answer, paid for several times."""
+    several = [
+        (f"sample.sources.{number}", "count", source.count, source.temperature)
+        for number, source in enumerate(recipe.sample.sources)
+        if recipe.judge
+    ]
+    several.append(("revise", "unrevised_samples", recipe.revise.unrevised_samples, recipe.revise.draft.temperature))
+    for where, name, count, temperature in several:
+        if count > 1 and temperature == 0:
+            raise InputError(
+                f"at temperature 0 its {count} answers to a prompt would be the same",
+                where=where,
+                mend=f"set `{name}` to 1, or raise the temperature",
             )
 
 
