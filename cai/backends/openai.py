@@ -27,7 +27,7 @@ from pydantic import Field
 
 from cai.backends import finish_reason, folded, folds, unseen
 from cai.engine import LOWEST, Completion, Request, choice_logprob
-from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency
+from cai.errors import BackendError, ContextOverflow, InputError, MissingDependency, PromptRefused
 from cai.records import content_hash
 from cai.yamlfile import StrictModel
 
@@ -45,6 +45,9 @@ TOO_LONG = re.compile(
 
 NO_SYSTEM = re.compile(r"system (role|message|prompt|turn)|roles must alternate|roles are supported", re.I)
 """What servers say where the model's chat template has no system turn."""
+
+FILTERED = re.compile(r"content[ _-]?(filter|policy|moderation|management)|responsible ?ai|moderation_blocked", re.I)
+"""What hosted services say, as code or message, where their filter takes a prompt for harmful; no illness of theirs."""
 
 TOP = 20
 """Log-probabilities of a first token that the API gives at most; choices beyond them count as unseen."""
@@ -220,6 +223,8 @@ class Backend:
         message = " ".join(str(getattr(error, "message", error)).split())
         if error.status_code in (400, 413, 422) and TOO_LONG.search(message):
             return ContextOverflow(self._told(message), where=self.fingerprint)
+        if error.status_code in (400, 403, 422) and FILTERED.search(f"{error.code} {message}"):
+            return PromptRefused(self._told(f"its filter refuses the prompt: {message}"), where=self._config.url)
         mend = ""
         if error.status_code in (401, 403):
             mend = f"set {self._config.api_key_env} to a key that this server accepts"
