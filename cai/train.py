@@ -86,7 +86,7 @@ def settings_of(name: str, given: Mapping[str, Any], where: str) -> StrictModel:
 
 def run_folder(loaded: LoadedRecipe, given: Path | None) -> Path:
     """Where the run is."""
-    return given or Path("runs") / loaded.recipe.name
+    return given or runs.folder_of(loaded.path, loaded.recipe.name)
 
 
 def prepare(name: str, loaded: LoadedRecipe, folder: Path, report: Reporter, *, out: Path | None = None) -> Prepared:

@@ -40,7 +40,8 @@ def train(
     algorithm: Annotated[str, typer.Argument(help=", ".join(ALGORITHMS) + ".", metavar="ALGORITHM")],
     recipe: Annotated[Path | None, typer.Argument(help="Recipe file (YAML).", metavar="RECIPE")] = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run's folder; `runs/NAME` by default, NAME from the recipe.")
+        Path | None,
+        typer.Option("--run-dir", help="The run's folder: by default the one RECIPE was written into, else runs/NAME."),
     ] = None,
     overrides: Annotated[
         list[str] | None,

@@ -16,7 +16,7 @@ from cai.pipeline.begin import changes, check_axes
 from cai.pipeline.job import Job
 from cai.pipeline.reading import Found, check_any, source_rows, warnings
 from cai.pipeline.stages import Answers, judge_stage, revise_stage, sample_stage
-from cai.pipeline.work import RETRIED, Stage, given_up_for, reused_logs
+from cai.pipeline.work import reused_logs
 from cai.records import Prompt
 from cai.runs import JOURNALS, RunFolder
 from cai.stages import revise, sample
@@ -84,17 +84,11 @@ def _all_stages(
     async def play(prompt: Prompt, generate: Generate) -> None:
         for stage in stages:
             row = kept[stage.name].get(prompt.id) if stage.name in kept else None
-            if row is None or not _finished(stage, prompt, row, retry_failed=retry_failed):
+            if row is None or not stage.leaves(prompt, row, retry_failed=retry_failed):
                 row = stage.row(await stage.method(stage.item(prompt), generate))
             rows[stage.name][prompt.id] = row
 
     return play
-
-
-def _finished(stage: Stage, prompt: Prompt, row: dict[str, Any], *, retry_failed: bool) -> bool:
-    """Whether the stage leaves a prompt's row as it is; see `cai.pipeline.work.finish_rows`."""
-    again = retry_failed and (given_up_for(row) in RETRIED or stage.incomplete(row))
-    return not again and not stage.stale(prompt, row)
 
 
 def past_speeds(folder: Path, fingerprint: str) -> list[float]:

@@ -18,6 +18,7 @@ from cai import plugins, runs
 from cai.engine import Backend, Engine, Generate, RetryPolicy, Usage, gone
 from cai.errors import BackendError, CaiError, ContextOverflow, InputError, PromptRefused
 from cai.pipeline.job import Job
+from cai.processor import resolved_dtype
 from cai.progress import Reporter
 from cai.records import Prompt, Quarantined, content_hash
 from cai.runs import RunFolder
@@ -56,6 +57,11 @@ class Stage:
     incomplete: Callable[[dict[str, Any]], bool] = lambda row: False
     unanswered: Callable[[dict[str, Any]], Iterable[tuple[str, str]]] = lambda row: ()
     stale: Callable[[Prompt, dict[str, Any]], bool] = lambda prompt, row: False
+
+    def leaves(self, prompt: Prompt, row: dict[str, Any], *, retry_failed: bool) -> bool:
+        """Whether the row that the journal has of a prompt stays as it is."""
+        again = retry_failed and (given_up_for(row) in RETRIED or self.incomplete(row))
+        return not again and not self.stale(prompt, row)
 
 
 class Workshop:
@@ -166,9 +172,7 @@ def finish_rows(
 
         def finished(prompt: Prompt) -> bool:
             row = journal.get(prompt.id)
-            if row is None or stage.stale(prompt, row):
-                return False
-            return not (retry_failed and (given_up_for(row) in RETRIED or stage.incomplete(row)))
+            return row is not None and stage.leaves(prompt, row, retry_failed=retry_failed)
 
         manifest = place.read_manifest() or {}
         total = int(manifest["prompts"])
@@ -184,6 +188,13 @@ def finish_rows(
             "stage": stage.name,
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(attempt.begun)),
             "rows_before": done,
+            # A run may go on with other versions, or on another machine, than it was begun with.
+            **runs.environment(),
+            "dtype": {
+                role: resolved_dtype(config.dtype)
+                for role, (_, config) in job.loaded.models.items()
+                if role in stage.roles and hasattr(config, "dtype")
+            },
         }
         ended = "failed"
         try:

@@ -36,6 +36,7 @@ def test_run_leaves_everything_that_tells_about_it(project: Project) -> None:
     assert manifest["prompts"] == 10
     (attempt,) = project.rows("runs/small/attempts.jsonl")
     assert attempt["ended"] == "finished"
+    assert attempt["versions"] == manifest["versions"]  # of this attempt: a run may go on with others
     assert "18 SFT rows" in (project.root / "runs/small/run.log").read_text()
     assert "18 SFT rows" in result.stderr
 

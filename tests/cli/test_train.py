@@ -79,7 +79,7 @@ def test_the_dpo_path(place: Path) -> None:
 
 def test_the_reward_model_and_fresh(place: Path) -> None:
     recipe, run = str(place / "recipe.yaml"), str(place / "run")
-    assert cai("train", "rm", recipe, "--run-dir", run).exit_code == 0
+    assert cai("train", "rm", str(place / "run" / "recipe.yaml")).exit_code == 0  # the run's own recipe means that run
     changed = ("--set", "train.rm.settings.learning_rate=0.1")
     refused = cai("train", "rm", recipe, "--run-dir", run, *changed)
     assert refused.exit_code == 2
