@@ -90,7 +90,7 @@ def test_rows_that_fail_for_good_are_quarantined_and_can_be_asked_again(
 
     def act(request: Handler, number: int) -> Action | None:
         if "Question 7 " in request.prompt:
-            return status(400, "content policy")
+            return status(400, "not like this")
         if "Question 9 " in request.prompt:
             return status(500, f"for ever {CANARY}")
         if "Question 11 " in request.prompt:
@@ -217,7 +217,7 @@ def test_a_server_that_is_gone_blames_none_of_the_last_rows(
         again.stop()
 
 
-@pytest.mark.parametrize("act", [status(400, "content policy"), status(500), silence], ids=["400", "500", "silence"])
+@pytest.mark.parametrize("act", [status(400, "not like this"), status(500), silence], ids=["400", "500", "silence"])
 def test_rows_that_a_living_server_does_not_answer_are_to_blame_though_nothing_else_is_left(
     recipe: Path, server: Server, tmp_path: Path, act: Action
 ) -> None:
@@ -240,7 +240,7 @@ def test_a_living_server_that_refuses_every_prompt_is_not_gone(
 
     def act(request: Handler, number: int) -> Action | None:
         asked[request.prompt] += 1
-        return status(400, "content policy") if request.prompt != "Hello" else None
+        return status(400, "not like this") if request.prompt != "Hello" else None
 
     server.act = act
     few = ["--set", f"prompts=[{{path: {recipe.parent}/prompts.jsonl, limit: {limit}}}]"]
