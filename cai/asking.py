@@ -146,7 +146,7 @@ def backend_of(backend: str, *, model: str, url: str, options: Mapping[str, Any]
         return name, given
     if not given.get("model") or (name == "openai" and not given.get("url")):
         raise InputError(
-            "there is no judge to ask",
+            "there is no model to ask",
             where="--model",
             mend="give --model FOLDER; or --url URL with --model NAME; or --backend scripted to see the steps",
         )

@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
+from cai.constitution.words import UNSPACED
 from cai.faults.text import Words, grams, straight, unnumbered, words
 
 _MARKS = frozenset({"Sm", "Sc", "So"})
@@ -20,8 +21,7 @@ _SIGNS = re.compile(
     r"|[/%^&\\]|!(?=[\w=(])|(?<=\w)#|(?<=[\d)])\s?\*+\s?(?=[\d(])|(?<=\d)[.,](?=\d)"
 )
 _DECISIVE = re.compile(r"\d|^(?:no|not|never|none|nor|without|cannot|yes|true|false|\w+n't)$|^[不没沒無无非未]$")
-# Scripts that put no blanks between words: Thai to Khmer, kana, Chinese characters.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_UNSPACED = re.compile(rf"[{UNSPACED}]")
 
 
 def same(one: str, other: str, *, threshold: float) -> bool:

@@ -271,7 +271,7 @@ def test_what_is_wrong_is_said(here: Path) -> None:
     assert "not of the form key=value" in judge("--set", "orders", code=2).stderr
     alone = CliRunner().invoke(app, ["eval", "judge", "--pairs", "pairs.jsonl"])
     assert alone.exit_code == 2
-    assert "there is no judge to ask" in alone.stderr
+    assert "there is no model to ask" in alone.stderr
 
 
 def test_rationales_that_gave_no_verdict_are_told() -> None:
