@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cai import scoring
 from cai import train as root
 from cai.backends import scripted
 from cai.config import load_recipe
@@ -67,7 +68,9 @@ def tools(tmp_path: Path) -> Iterator[Callable[[str], Tools]]:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hello"}\n', "utf-8")
     loaded, place = load_recipe(tmp_path / "recipe.yaml"), RunFolder(tmp_path / "run")
     with contextlib.ExitStack() as opened:
-        yield lambda name: root._tools(loaded, place, tmp_path / "run" / "train" / name, opened)
+        yield lambda name: scoring.tools_of(
+            loaded, place, tmp_path / "run" / "train" / name, opened, reward_model=tmp_path / "none"
+        )
 
 
 def question(number: int, seen: list[str]) -> Callable[[Generate], Any]:
