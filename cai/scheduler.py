@@ -23,9 +23,9 @@ def rows_in_flight(seats: int, requests_at_once: int = 1) -> int:
 
     A row that asks one request after another finds its last one in the prefix cache only if it need not queue behind
     the first requests of many others: so little more rows than seats, just enough that one which ends leaves no seat
-    empty. (Measured on six rows a seat: with twice the seats a tenth fewer prompt tokens came from the cache, and a
-    sixth fewer tokens were generated a second.) Rows that ask many at once share a prefix within the row, and not all
-    ask as many: twice the seats.
+    empty. On six rows a seat a quarter fewer prompt tokens are computed than with twice the seats; that more is
+    generated a second was not shown (`benchmarks/rows_in_flight.py`), on a machine whose speed moved by more. Rows that
+    ask many at once share a prefix within the row, and not all ask as many: twice the seats.
 
     Args:
         seats: requests that the backends work on at once, together.
