@@ -20,7 +20,7 @@ from typing import Any, Literal, cast
 
 from cai.errors import InputError
 from cai.prompts import jsonlines, transcript
-from cai.prompts.files import READ_ERRORS, text_lines
+from cai.prompts.files import is_parquet, parquet_rows, text_lines
 from cai.prompts.rows import DEFAULT_OPTIONS, BadRow
 from cai.records import Candidate, Group, Messages, Prompt, content_hash, messages_from
 from cai.stages.export import folded_opening
@@ -86,7 +86,7 @@ def read_pairs(path: Path) -> Iterator[LabelledPair | BadRow]:
     """
     ids: set[str] = set()
     shape: Shape | None = None
-    for found in _parquet(path) if _is_parquet(path) else _lines(path):
+    for found in parquet_rows(path) if is_parquet(path) else _lines(path):
         if isinstance(found, BadRow):
             yield found
             continue
@@ -105,28 +105,6 @@ def read_pairs(path: Path) -> Iterator[LabelledPair | BadRow]:
             pair = replace(pair, id=f"{pair.id}@{number}")
         ids.add(pair.id)
         yield pair
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"PAR1"
-    except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from error
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=512):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}:{number}", row
-    except READ_ERRORS as error:
-        raise InputError(f"torn or corrupt from here on ({error})", where=f"{path}:{number + 1}") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any] | BadRow]:

@@ -10,13 +10,11 @@ from typing import Any
 from cai.errors import InputError
 from cai.preferences import formats
 from cai.preferences.formats import Format
-from cai.prompts.files import READ_ERRORS, text_lines
+from cai.prompts.files import is_parquet, parquet_rows, text_lines
 from cai.prompts.rows import BadRow
 from cai.records import Preference
 
 Broken = Callable[[InputError], None]
-
-_BATCH = 512
 
 
 def read_preferences(
@@ -83,8 +81,8 @@ def _file(path: Path, chosen: Format | None, back: Mapping[str, str], broken: Br
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | InputError]]:
     """The rows with `file:line` (Parquet: the row's number), or the error in place of one that cannot be read."""
-    if _is_parquet(path):
-        yield from _parquet(path)
+    if is_parquet(path):
+        yield from parquet_rows(path)
         return
     for line in text_lines(path):
         if isinstance(line, BadRow):
@@ -103,25 +101,3 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | InputError]]:
             yield where, InputError(f"not JSON: {what}", where=where)
             continue
         yield where, row if isinstance(row, dict) else InputError("a row must be an object", where=where)
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"PAR1"
-    except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from error
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}:{number}", row
-    except READ_ERRORS as error:
-        raise InputError(f"torn or corrupt from here on ({error})", where=f"{path}:{number + 1}") from error

@@ -11,7 +11,7 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
@@ -25,6 +25,9 @@ MAX_LINE = 16 << 20
 
 READ_ERRORS = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
 """What reading a torn or corrupt compressed file raises; pyarrow's errors are OSError and ValueError."""
+
+_BATCH = 512
+"""Rows of a Parquet file that are held at once."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -131,3 +134,35 @@ def decoded(path: Path, number: int, data: bytes) -> tuple[int, str] | BadRow:
         return number, data.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         return BadRow(f"{path}:{number}", f"not UTF-8 text (byte {error.start + 1} of the line)")
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is one, by its first bytes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(path)) from error
+
+
+def parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of a Parquet file, streaming, each with its place.
+
+    Raises:
+        InputError: it is torn or corrupt, with the place from which on.
+    """
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}:{number}", row
+    except READ_ERRORS as error:
+        raise InputError(f"torn or corrupt from here on ({error})", where=f"{path}:{number + 1}") from error
